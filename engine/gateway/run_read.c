@@ -1,0 +1,98 @@
+/* See run_read.h. */
+#include "gateway/run_read.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "gateway/job.h"
+#include "gateway/owners.h"
+#include "view/view.h"
+
+bool run_read_init(struct run_read *x, struct call *c, const char *id, bool tasks)
+{
+    const struct run *live = NULL;
+    if (!run_id_valid(sl_str(id))) {
+        http_problem(c->r, 404, NULL,
+                     "a run id has 30 characters: 4 hexadecimal digits and 26 more",
+                     "\"%.64s\" is not a run id", id);
+        return false;
+    }
+    if (c->g->n && run_id_partition(sl_str(id)) >= node_partitions(c->g->n)) {
+        http_problem(c->r, 404, NULL, "GET /v1/runs has the runs that the journal still holds",
+                     "there is no run %s", id);
+        return false;
+    }
+    memcpy(x->id, id, sizeof x->id); /* its length was checked */
+    x->g = c->g;
+    x->partition = run_id_partition(sl_str(id));
+    if (c->g->n)
+        live = node_run(c->g->n, id);
+    x->first = live ? live->known.request : -1;
+    trace_init(&x->j.trace, x->id, tasks);
+    return true;
+}
+
+void run_read_free(struct run_read *x)
+{
+    if (x->g)
+        trace_free(&x->j.trace);
+}
+
+struct pass {
+    struct run_read *x;
+    struct owned seen;
+    bool failed;
+};
+
+static int on_record(void *arg, struct rec *r, bool is_void)
+{
+    struct pass *p = arg;
+    if (r->type == REC_OWNER && !owned_add(&p->seen, r->offset, r->nonce))
+        p->failed = true;
+    return p->x->fn ? p->x->fn(p->x->arg, r, is_void) : 0;
+}
+
+static int no_run(const struct run_read *x, struct err *e)
+{
+    return err_set(e, -ENOENT, "GET /v1/runs has the runs that the journal still holds",
+                   "there is no run %s", x->id);
+}
+
+int run_read_from(struct run_read *x, struct kadmin *a, int64_t after, struct err *e)
+{
+    const struct names *n = &x->g->names;
+    struct journal_start s;
+    struct pass pass = {.x = x};
+    if (x->first < 0 && x->g->o.view) /* not there, or not yet: all of the partition is read */
+        (void)view_run(x->g->o.view, x->id, &x->first, NULL, 0, NULL);
+    int64_t low, high, want = x->first > after ? x->first : after + 1;
+    int error = kadmin_watermarks(a, n->runs, x->partition, &low, &high, JOURNAL_ADMIN_MS, e);
+    if (error == -ENOENT)
+        return no_run(x, e);
+    want = want > high ? high : want;
+    if (!error && !owners_start(x->g->owners, x->partition, want < low ? low : want, low, high, &s))
+        error = journal_begin(a, n, x->partition, &s, e);
+    if (error)
+        return error;
+    x->fn = x->j.fn;
+    x->arg = x->j.arg;
+    x->j.fn = on_record;
+    x->j.arg = &pass;
+    x->j.until_ms = clock_boot_ms() + (x->deadline_ms ? x->deadline_ms : JOB_READ_MS);
+    error = journal_read(a, n, &x->j, x->partition, &s, high, e);
+    x->j.fn = x->fn;
+    x->j.arg = x->arg;
+    x->run = map_get(&x->j.trace.runs, sl_str(x->id));
+    if (!error && !pass.failed)
+        owners_learn(x->g->owners, x->partition, &s, high, &pass.seen);
+    free(pass.seen.v);
+    return error;
+}
+
+int run_read(struct run_read *x, struct kadmin *a, struct err *e)
+{
+    int error = run_read_from(x, a, -1, e);
+    return error || x->run ? error : no_run(x, e);
+}

@@ -1,0 +1,58 @@
+/* The HTTP client: libcurl's multi-socket interface on the loop. http and https only, environment
+ * proxies ignored, bodies and headers bounded, decompressed size counted, credentials not sent
+ * across hosts on redirects. */
+#pragma once
+#include "base/buf.h"
+#include <sys/socket.h>
+
+#include "loop/loop.h"
+
+#define HTTP_HEADERS_MAX      64
+#define HTTP_HEADER_BYTES_MAX (64 * 1024)
+
+struct http;
+struct http_req;
+
+struct http_header {
+    struct slice name, value;
+};
+/* Everything is copied by http_start. */
+struct http_spec {
+    struct slice method, url;
+    const struct http_header *headers;
+    size_t nheaders;
+    struct slice body;
+    bool has_body;
+    /* Never sent again by itself: libcurl repeats a request when the kept connection that carried
+     * it is closed without a byte of answer, though the server may have done what it asks. Then the
+     * error is -EPIPE. */
+    bool once;
+    int redirects_max;           /* 0: redirects are not followed */
+    size_t body_max;             /* bytes of the response body; more: error -EMSGSIZE */
+    int64_t timeout_ms;          /* for the whole request; 0: 24 h */
+    int64_t connect_timeout_ms;  /* 0: 10 s */
+    struct slice user, password; /* with auth: sent as HTTP authentication */
+    enum { HTTP_AUTH_NONE, HTTP_AUTH_BASIC, HTTP_AUTH_DIGEST } auth;
+};
+struct http_result {
+    int error; /* 0, or negative errno: -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH (name), -EMSGSIZE,
+                  -EPROTO, -EACCES (address refused by policy), -EINVAL (URL),
+                  -EPIPE (closed before an answer, and not sent again) */
+    const char *error_text; /* libcurl's words when error */
+    int status;
+    const struct http_header *headers; /* of the last response, names lower-cased */
+    size_t nheaders;
+    struct slice body;
+    const char *final_url;
+};
+/* allow_address: asked at connect with the peer address (SSRF guard), NULL: all allowed. */
+struct http *http_new(struct loop *l, int max_connections,
+                      bool (*allow_address)(void *arg, const struct sockaddr *sa), void *arg,
+                      struct err *e);
+struct http *http_free(struct http *h); /* pending requests end without callback */
+/* fn is called once from the loop; the result is valid during the call. NULL with e set on bad
+ * arguments. */
+struct http_req *http_start(struct http *h, const struct http_spec *s,
+                            void (*fn)(void *arg, const struct http_result *r), void *arg,
+                            struct err *e);
+void http_cancel(struct http_req *r); /* fn is not called */

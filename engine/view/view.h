@@ -1,0 +1,67 @@
+/* The read model: what the journal says of each run, in a SQLite file, for lists, counts and
+ * search. Never the truth: it is filled from the journal alone, with the offsets in the same
+ * transaction, and a file that is gone, damaged, of another version or of another journal is made
+ * anew.
+ *
+ *   a thread of its own:  open -> read from the stored offsets -> a transaction each 200 ms or
+ * 5,000 records -> ...        any error of the log: rolled back, tried again from the stored
+ * offsets any error of the file, or another file in its place: made anew
+ *
+ * Killed between any two lines, the next process goes on at the offsets of the last transaction.
+ *
+ * Readers open the file for each question; they may be in any thread and block (milliseconds). */
+#pragma once
+#include <json-c/json.h>
+
+#include "base/logger.h"
+#include "config/config.h"
+#include "core/ids.h"
+#include "triggers/names.h"
+
+#define VIEW_LIMIT_MAX 500  /* runs of one answer */
+#define VIEW_QUERY_MS  2000 /* for one question: -ETIMEDOUT then */
+#define VIEW_TEXT_MAX  512  /* bytes of key, input and error that can be searched, each */
+
+struct view;
+struct view_opts {
+    const struct config *config; /* borrowed */
+    struct log *log;
+    const char *data_dir; /* the file is DIR/view/GROUP.db */
+};
+/* Starts the thread. -EBUSY: another process fills this file; -EACCES and the like of the folder.
+ */
+struct view *view_open(const struct view_opts *o, struct err *e);
+struct view *view_free(struct view *v); /* ends the thread: at most a second */
+
+struct view_progress {
+    bool complete;       /* everything that the journal had a moment ago is in it */
+    int64_t done, total; /* records of the journal: read, there */
+};
+void view_progress(struct view *v, struct view_progress *ret);
+
+/* What is asked for; NULL and 0: no condition. Newest first. */
+struct view_query {
+    const char *agent, *key, *feed, *version, *text; /* text: words, each the begin of one */
+    unsigned statuses;                               /* bits 1 << enum run_status */
+    int64_t from_ms, to_ms;                          /* requested in [from, to) */
+    int64_t limit;
+    const char *cursor; /* `next` of an earlier answer */
+};
+/* {"runs":[...],"next":cursor or null}; the members of a run are those of trace_json. -EINVAL a bad
+ * cursor, -ETIMEDOUT, -EAGAIN: the file is being made. */
+int view_list(struct view *v, const struct view_query *q, struct json_object **ret, struct err *e);
+/* {"agents":{NAME:{STATUS:N}},"statuses":{STATUS:N}}; agent NULL: all. */
+int view_counts(struct view *v, const char *agent, struct json_object **ret, struct err *e);
+/* The offset of the run's request, and its agent's name ("" unknown). -ENOENT. Any may be NULL. */
+int view_run(struct view *v, const char *id, int64_t *ret_first, char *ret_agent, size_t size,
+             struct err *e);
+
+/* ---- for the command line ---- */
+/* Fills the file in this thread until it is complete; `progress` now and then. -EBUSY: a node has
+ * it. */
+int view_build(const struct view_opts *o, void (*progress)(void *arg, int64_t done, int64_t total),
+               void *arg, struct err *e);
+/* Removes the file, also under a node that has it: it makes it anew. */
+int view_remove(const struct view_opts *o, struct err *e);
+/* {path, bytes, runs, complete, partitions:[{partition, next, end}]}. -ENOENT. */
+int view_show(const struct view_opts *o, struct json_object **ret, struct err *e);

@@ -1,0 +1,344 @@
+# shellcheck shell=bash
+# The parts of `./run test`, read by ./run. Each part prints one line with its result and time, keeps its output in
+# build/log/PART.log and prints that log when it fails. The last line counts the tests of all parts.
+
+PASSED=0
+FAILED=0
+FAILED_PARTS=()
+RUNNING=()
+
+# Background jobs of a script do not hear Ctrl-C, so that it is passed on.
+interrupted() {
+    local pid
+    for pid in "${RUNNING[@]}"; do kill_tree "$pid"; done
+    die "interrupted" "what was done so far is in build/log" 130
+}
+trap interrupted INT TERM
+
+# part NAME TIMEOUT_S FUNCTION [ARG...]: runs one part in a subshell; never ends the script.
+# The function's output must contain lines `@tests PASSED FAILED` for what it counted.
+part() {
+    local name=$1 limit_s=$2 log="build/log/$1.log" start=$SECONDS rc=0 took passed failed
+    shift 2
+    mkdir -p build/log
+    [ ! -t 1 ] || printf '%-8s ...\r' "$name"
+    # A watchdog of our own, since timeout(1) cannot run a shell function.
+    (set -euo pipefail; "$@") >"$log" 2>&1 </dev/null &
+    local pid=$!
+    (
+        trap 'kill ${nap:-} 2>/dev/null; exit 0' TERM
+        sleep "$limit_s" &
+        nap=$!
+        wait "$nap"
+        echo "part $name passed its limit of $limit_s s" >>"$log"
+        kill_tree "$pid"
+    ) >/dev/null 2>&1 &
+    local dog=$!
+    RUNNING=("$pid" "$dog")
+    wait "$pid" || rc=$?
+    RUNNING=()
+    kill "$dog" 2>/dev/null || true
+    wait "$dog" 2>/dev/null || true
+    took=$((SECONDS - start))
+    passed=$(awk '$1 == "@tests" { n += $2 } END { print n + 0 }' "$log")
+    failed=$(awk '$1 == "@tests" { n += $3 } END { print n + 0 }' "$log")
+    if [ "$rc" -eq 0 ] && [ "$name" != build ] && [ $((passed + failed)) -eq 0 ]; then
+        echo "part $name ran no test" >>"$log"
+        rc=1
+    fi
+    if [ "$rc" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
+    PASSED=$((PASSED + passed))
+    FAILED=$((FAILED + failed))
+    if [ "$rc" -eq 0 ] && [ "$failed" -eq 0 ]; then
+        printf '%-8s ok      %5d tests  %4d s\n' "$name" "$passed" "$took"
+        return 0
+    fi
+    FAILED_PARTS+=("$name")
+    printf '%-8s FAILED  %5d tests  %4d s  status %d, log %s\n' "$name" "$((passed + failed))" "$took" "$rc" "$log"
+    tail -n "${TIDEMARK_LOG_LINES:-400}" "$log" | sed 's/^/    /'
+}
+
+kill_tree() {
+    local child
+    for child in $(pgrep -P "$1"); do kill_tree "$child"; done
+    kill -KILL "$1" 2>/dev/null || true
+}
+
+finish() {
+    if [ ${#FAILED_PARTS[@]} -gt 0 ]; then say "failed parts: ${FAILED_PARTS[*]}"; fi
+    say "took $SECONDS s"
+    echo "$PASSED passed, $FAILED failed"
+    [ ${#FAILED_PARTS[@]} -eq 0 ] && [ "$FAILED" -eq 0 ]
+}
+
+sanitizer_env() {
+    export ASAN_OPTIONS="${ASAN_OPTIONS:-abort_on_error=0:detect_stack_use_after_return=1:strict_string_checks=1}"
+    export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}"
+    export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}"
+}
+
+part_build() { compile asan "$@"; }
+
+# One unit program under its own time limit; counts tests from CUnit's closing table.
+run_unit() {
+    local program=$1 rc=0 out
+    shift
+    out="build/log/$(basename "$(dirname "$(dirname "$program")")")-$(basename "$program").log"
+    echo "== $program $*"
+    timeout --kill-after=5 600 "$program" "$@" >"$out" 2>&1 || rc=$?
+    cat "$out"
+    awk -v rc="$rc" '$1 == "tests" { good = $4; bad = $5 }
+        END { if (rc != 0 && bad == 0) bad = 1; print "@tests " good + 0 " " bad + 0 }' "$out"
+    [ "$rc" -eq 0 ] || echo "$program: exit status $rc"
+    return "$rc"
+}
+
+# As many at a time as there are cores; what each says stays together.
+SAID=()
+# spawn NAME COMMAND...: its output ends with `@tests PASSED FAILED`.
+spawn() {
+    local out="build/log/said-$1.log"
+    shift
+    while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do sleep 0.1; done
+    SAID+=("$out")
+    "$@" >"$out" 2>&1 &
+}
+# Waits for all and prints what they said. The shell may have forgotten the status of one that ended early, so that what
+# it wrote tells whether it passed.
+gather() {
+    local out rc=0
+    wait
+    for out in "${SAID[@]}"; do
+        cat "$out"
+        grep -q '^@tests [1-9][0-9]* 0$' "$out" || rc=1
+    done
+    return "$rc"
+}
+
+# part_unit [FOLDER [FILTER]]
+part_unit() {
+    local folder=${1:-} program rc=0 seen=0
+    [ $# -eq 0 ] || shift
+    sanitizer_env
+    for program in build/asan/tests/unit_${folder:-*}; do
+        [ -x "$program" ] || continue
+        # A program whose tests were removed from the tree may linger from an older build.
+        [ -d "tests/unit/${program##*/unit_}" ] || continue
+        seen=1
+        spawn "${program##*/}" run_unit "$program" "$@"
+    done
+    gather || rc=1
+    [ "$seen" = 1 ] || {
+        echo "no unit program ${folder:-at all} under build/asan/tests"
+        return 1
+    }
+    return "$rc"
+}
+
+# Without arguments: random schedules, every short sequence after a few beginnings, and each rule switched off in turn,
+# which some schedule must miss.
+part_sim() {
+    sanitizer_env
+    [ -x build/asan/tests/sim ] || {
+        echo "no build/asan/tests/sim: tests/sim has no source"
+        return 1
+    }
+    if [ $# -gt 0 ]; then
+        run_sim "$@"
+    else
+        # 2,000 seeds in two halves.
+        spawn sim-1 run_sim --seed 1 --runs 1000 --steps 300
+        spawn sim-2 run_sim --seed 1001 --runs 1000 --steps 300
+        spawn sim-exhaust run_sim --exhaust 2 --runs 5 --steps 60
+        spawn sim-mutations run_sim --mutations --runs 20000
+        gather
+    fi
+}
+run_sim() {
+    echo "== sim $*"
+    build/asan/tests/sim "$@" || {
+        echo "the failing seed stands above; repeat it with ./run test sim --seed SEED --trace"
+        echo "@tests 0 1"
+        return 1
+    }
+    echo "@tests 1 0"
+}
+
+# The threads of the loop and of the embedded log; the rest of the program is one thread.
+part_tsan() {
+    local rc=0 t targets=()
+    sanitizer_env
+    for t in loop broker; do
+        compgen -G "tests/unit/$t/*.c" >/dev/null && targets+=("unit_$t")
+    done
+    [ ${#targets[@]} -gt 0 ] || {
+        echo "neither tests/unit/loop nor tests/unit/broker has a test"
+        return 1
+    }
+    compile tsan "${targets[@]}"
+    export TIDEMARK_POWER_SEEDS="${TIDEMARK_POWER_SEEDS:-4}" # one thread's work, which the part unit has done
+    for t in "${targets[@]}"; do spawn "tsan-$t" run_unit "build/tsan/tests/$t"; done
+    gather || rc=1
+    return "$rc"
+}
+
+# part_pytest MARK [PYTEST_ARG...]: all tests by several processes, since they wait more than they compute; with
+# arguments one after the other, so that -x, -s and --pdb do what they say (-n 3 may be one of them).
+part_pytest() {
+    local mark=$1 rc=0 xml="build/log/pytest-${1// /-}.xml" paths=(tests/e2e)
+    shift
+    [ $# -gt 0 ] || set -- -n "$(pytest_workers "$mark")" --dist worksteal --durations 15
+    sanitizer_env
+    rm -f "$xml"
+    [ "$mark" = kafka ] || paths+=(tests/lint)
+    TIDEMARK_BIN="${TIDEMARK_BIN:-$ROOT/build/asan/tidemark}" PYTHONDONTWRITEBYTECODE=1 \
+        build/venv/bin/python -m pytest -m "$mark" --junitxml="$xml" "${paths[@]}" "$@" || rc=$?
+    build/venv/bin/python tests/run/count.py "$xml" || true
+    # Status 5 is pytest's "no test ran"; that is a failure here: a suite that vanished is not a suite that passed.
+    [ "$rc" -ne 5 ] || echo "no end-to-end test matched"
+    return "$rc"
+}
+
+# Each process starts an Apache Kafka of its own, which needs a gigabyte and half a minute of a core.
+pytest_workers() {
+    if [ "$1" = kafka ]; then echo 2; else echo 4; fi
+}
+
+# part_fuzz [TARGET [SECONDS]]
+part_fuzz() {
+    local only=${1:-} seconds=${2:-5} program name rc=0 seen=0
+    build_fuzz
+    for program in build/fuzz/tests/fuzz_${only:-*}; do
+        [ -x "$program" ] || continue
+        name=${program##*/fuzz_}
+        [ -f "tests/fuzz/fuzz_$name.c" ] || continue
+        seen=1
+        spawn "fuzz_$name" fuzz_one "$program" "$name" "$seconds"
+    done
+    gather || rc=1
+    [ "$seen" = 1 ] || {
+        echo "no fuzz target ${only:-at all}"
+        return 1
+    }
+    return "$rc"
+}
+
+build_fuzz() {
+    local flags="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+    if [ ! -f build/fuzz/build.ninja ]; then
+        rm -rf build/fuzz
+        cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTIDEMARK_FUZZ=ON \
+            -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
+            -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags"
+    fi
+    ninja -C build/fuzz -j "$JOBS" fuzz
+}
+
+# What the project keeps elsewhere and is a good input too.
+more_seeds() {
+    case $1 in
+    flow_parse) printf '%s\n' examples tests/data/flows ;;
+    esac
+}
+
+# The seeds as they are, then new inputs made from them. Those are kept in build/fuzz/corpus; what is worth keeping for
+# ever is copied to tests/fuzz/corpus by hand.
+fuzz_one() {
+    local program=$1 name=$2 seconds=$3 work="build/fuzz/corpus/$2" seeds=("tests/fuzz/corpus/$2") more
+    echo "== fuzz $name, $seconds s"
+    mkdir -p "$work" build/fuzz/found
+    while read -r more; do seeds+=("$more"); done < <(more_seeds "$name")
+    local options=(-timeout=60 -rss_limit_mb=2048 -max_len=65536 "-artifact_prefix=build/fuzz/found/$name-")
+    if "$program" -runs=0 "${options[@]}" "${seeds[@]}" 2>&1 | tail -n 60 &&
+        "$program" -max_total_time="$seconds" -print_final_stats=1 "${options[@]}" "$work" "${seeds[@]}" 2>&1 |
+        tail -n 60; then
+        echo "@tests 1 0"
+    else
+        echo "fuzz $name failed; the input lies in build/fuzz/found; repeat with: $program FILE"
+        echo "@tests 0 1"
+        return 1
+    fi
+}
+
+need_clang() {
+    need_deb clang
+    local v
+    v=$(clang -dumpversion | cut -d. -f1)
+    [ -n "$(find "$(clang -print-resource-dir)/lib" -name 'libclang_rt.fuzzer*' -print -quit 2>/dev/null)" ] ||
+        need_deb "libclang-rt-$v-dev"
+}
+
+need_test() {
+    need_build
+    need_venv
+    # shellcheck disable=SC2086
+    need_deb $PKG_E2E $PKG_UNIT
+    command -v node >/dev/null || need_deb nodejs
+}
+
+# Everything else would only repeat a broken build.
+test_build() {
+    part build 1800 part_build "$@"
+    [ ${#FAILED_PARTS[@]} -eq 0 ] || finish
+}
+
+test_all() {
+    need_test
+    need_clang
+    test_build
+    part unit 900 part_unit
+    part sim 600 part_sim
+    part tsan 900 part_tsan
+    part e2e 1200 part_pytest "not kafka"
+    part fuzz 600 part_fuzz
+    finish
+}
+
+cmd_test() {
+    local what=${1:-all}
+    [ $# -eq 0 ] || shift
+    case $what in
+    all) test_all ;;
+    unit)
+        need_build
+        need_deb "$PKG_UNIT"
+        # Only its own program, so that one folder can be tested while another does not build.
+        test_build ${1:+"unit_$1"}
+        part unit 900 part_unit "$@"
+        finish
+        ;;
+    sim)
+        need_build
+        test_build sim
+        part sim 3600 part_sim "$@"
+        finish
+        ;;
+    tsan)
+        need_build
+        part tsan 900 part_tsan
+        finish
+        ;;
+    e2e)
+        need_test
+        test_build tidemark foldcheck
+        part e2e 1200 part_pytest "not kafka" "$@"
+        finish
+        ;;
+    kafka)
+        need_test
+        need_kafka
+        test_build tidemark foldcheck
+        part kafka 1200 part_pytest kafka "$@"
+        finish
+        ;;
+    fuzz) cmd_fuzz "$@" ;;
+    *) die "no such part of the tests: $what" "unit, sim, tsan, e2e, kafka or fuzz" 2 ;;
+    esac
+}
+
+cmd_fuzz() {
+    need_build
+    need_clang
+    part fuzz 86400 part_fuzz "${1:-}" "${2:-60}"
+    finish
+}
