@@ -342,12 +342,25 @@ def delete_records(bootstrap, topic, before):
         f.result(PATIENCE_S)
 
 
+# What a broker says of a group while it has not read its offsets since its start.
+NO_COORDINATOR_YET = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE,
+                      KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+
+
 def committed(bootstrap, group, topic):
     """{partition: (offset, metadata)} of a consumer group; offset -1001 where nothing is committed."""
+    def ask():
+        parts = [TopicPartition(topic, p) for p in partitions_of(bootstrap, topic)]
+        try:
+            return [{t.partition: (t.offset, _metadata(t)) for t in c.committed(parts, timeout=PATIENCE_S)}]
+        except KafkaException as e:
+            if e.args[0].code() not in NO_COORDINATOR_YET:
+                raise
+            return None
+
     c = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0, "enable.auto.commit": False})
     try:
-        parts = [TopicPartition(topic, p) for p in partitions_of(bootstrap, topic)]
-        return {t.partition: (t.offset, _metadata(t)) for t in c.committed(parts, timeout=PATIENCE_S)}
+        return wait_until(ask, what=f"the coordinator of {group}")[0]
     finally:
         c.close()
 
