@@ -29,6 +29,9 @@ struct cli_cmd {
     int min_args, max_args;             /* -1: any number */
     const struct cli_opt *opts;         /* ends with name NULL; NULL: none */
     int (*fn)(struct cli *c);
+    /* What is done when a server is named (client.h): the same by HTTP; fn again for a command that
+     * asks nobody; NULL: only the brokers can do it, and with a server it is refused. */
+    int (*remote)(struct cli *c);
 };
 enum cli_format { OUT_TABLE, OUT_JSON, OUT_JSONL, OUT_YAML };
 struct cli {
@@ -44,6 +47,7 @@ struct cli {
     int timeout_ms;        /* --timeout; -1: none given */
     struct config *config; /* cli_open */
     struct kadmin *admin;
+    struct client *client; /* of the HTTP interface; client.h makes it */
     struct names names;
     struct err e;
 };
@@ -107,6 +111,59 @@ int cmd_group_show(struct cli *c);
 int cmd_view_show(struct cli *c), cmd_view_rebuild(struct cli *c);
 int cmd_keys_create(struct cli *c), cmd_keys_list(struct cli *c), cmd_keys_rotate(struct cli *c),
     cmd_keys_retire(struct cli *c), cmd_keys_revoke(struct cli *c);
+
+/* By a node's HTTP interface: remote.c, remote_runs.c. */
+int remote_runs_start(struct cli *c), remote_runs_list(struct cli *c),
+    remote_runs_show(struct cli *c), remote_runs_watch(struct cli *c),
+    remote_runs_history(struct cli *c), remote_runs_cancel(struct cli *c),
+    remote_runs_suspend(struct cli *c), remote_runs_resume(struct cli *c),
+    remote_runs_retry(struct cli *c), remote_runs_fork(struct cli *c),
+    remote_events_publish(struct cli *c), remote_topics_list(struct cli *c),
+    remote_agents_apply(struct cli *c), remote_agents_list(struct cli *c),
+    remote_agents_show(struct cli *c), remote_agents_deactivate(struct cli *c),
+    remote_marks_set(struct cli *c), remote_marks_list(struct cli *c),
+    remote_marks_delete(struct cli *c), remote_replays_start(struct cli *c),
+    remote_replays_list(struct cli *c), remote_dlq_list(struct cli *c),
+    remote_dlq_show(struct cli *c), remote_dlq_redrive(struct cli *c),
+    remote_group_show(struct cli *c);
+
+/* ---- what a command says, whether it asked the brokers or a node ---- */
+struct redriven;
+void agents_say(const char *id, const char *version, const char *change, bool written,
+                const char *hash);
+void events_say(struct cli *c, const char *id, int partition, int64_t offset);
+void group_say(struct cli *c, const char *group, const char *state, struct json_object *members);
+void marks_say(struct cli *c, struct json_object *offsets);
+void replays_say(const char *name, int64_t events, bool dry, bool existing);
+void letters_say(const struct redriven *x, bool dry);
+void letters_show(struct cli *c, struct json_object *letter);
+extern const char *const agents_columns[], *const marks_columns[], *const replays_columns[],
+                                                                       *const letters_columns[],
+                                                                           *const history_columns[];
+/* Of runs (runs_print.c), from their JSON (core/trace.h). run_show: the exit status is that of the
+ * run. runs_show: the list, or with --count how many of each status. */
+int run_show(struct cli *c, struct json_object *run);
+void runs_show(struct cli *c, struct json_object *list);
+void runs_show_counts(struct cli *c, struct json_object *counts);
+int run_say_started(struct cli *c, const char *id, int partition, int64_t offset);
+int run_not_ended(const char *id);
+void run_say_requested(const char *id, const char *word);
+/* id NULL: no fork, the retry of a live run. */
+void run_say_forked(struct cli *c, const char *id, struct json_object *of, int64_t offset);
+
+/* ---- what the flags and arguments of both mean; an exit status, 0: fine ---- */
+bool run_id_check(struct cli *c, const char *id); /* false: told */
+int run_visit(struct cli *c, int64_t *ret);       /* -1: not given */
+int run_no_from(struct cli *c);
+int runs_limit(struct cli *c, int64_t *ret); /* 0: all; checks --where too */
+int letters_conditions(struct cli *c);
+int letters_place(struct cli *c, const char *name, int *ret_partition, int64_t *ret_offset);
+int replays_no_from(struct cli *c);
+/* What --from or --to says, for replays_ask: places, or a text. *ret NULL when the flag is missing;
+ * the caller owns it. 0 or -errno. */
+int replays_end(struct cli *c, const char *flag, struct json_object **ret);
+/* Calls fn for the data of each event: --data, of --lines each line. */
+int events_each(struct cli *c, int (*fn)(void *arg, struct slice data), void *arg);
 
 /* Shared by dev, agents apply and run. */
 struct flow;

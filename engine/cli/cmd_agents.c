@@ -140,12 +140,18 @@ int cmd_check(struct cli *c)
     return bad ? EXIT_USAGE : EXIT_DONE;
 }
 
+void agents_say(const char *id, const char *version, const char *change, bool written,
+                const char *hash)
+{
+    printf("%s:%s %s%s (%.12s)\n", id, version, change,
+           written || !strcmp(change, "unchanged") ? "" : ", not written (--dry-run)", hash);
+}
+
 static void say_change(const struct agents_change *ch, bool dry)
 {
     static const char *const words[] = {"unchanged", "created", "updated", "activated",
                                         "deactivated"};
-    printf("%s:%s %s%s (%.12s)\n", ch->id, ch->version, words[ch->what],
-           dry && ch->what ? ", not written (--dry-run)" : "", ch->hash);
+    agents_say(ch->id, ch->version, words[ch->what], !dry, ch->hash);
 }
 
 int cmd_agents_apply(struct cli *c)
@@ -171,16 +177,17 @@ int cmd_agents_apply(struct cli *c)
     return error ? cli_fail(c, error) : EXIT_DONE;
 }
 
+const char *const agents_columns[] = {"agent", "version", "active", "hash", "title", NULL};
+
 int cmd_agents_list(struct cli *c)
 {
-    static const char *const columns[] = {"agent", "version", "active", "hash", "title", NULL};
     struct json_object *list = NULL;
     int error = cli_open(c);
     if (!error)
         error = agents_list(c->admin, &c->names, &list, &c->e);
     if (error)
         return cli_fail(c, error);
-    cli_print_list(c, list, columns);
+    cli_print_list(c, list, agents_columns);
     json_object_put(list);
     return EXIT_DONE;
 }

@@ -9,13 +9,18 @@ static bool wanted(void *arg, struct json_object *o)
     return cli_where(arg, o);
 }
 
+const char *const letters_columns[] = {"letter", "kind", "time", "agent", "origin", "reason", NULL};
+
+int letters_conditions(struct cli *c)
+{
+    static const char *const names[] = {"agent", "kind", "run", "feed", "origin", NULL};
+    return cli_where_check(c, names);
+}
+
 int cmd_dlq_list(struct cli *c)
 {
-    static const char *const columns[] = {"letter", "kind",   "time", "agent",
-                                          "origin", "reason", NULL};
-    static const char *const names[] = {"agent", "kind", "run", "feed", "origin", NULL};
     struct letters_ask ask = {.want = wanted, .arg = c};
-    int partition, error = cli_where_check(c, names);
+    int partition, error = letters_conditions(c);
     int64_t offset;
     if (error)
         return error;
@@ -24,30 +29,46 @@ int cmd_dlq_list(struct cli *c)
     if (!error)
         error = letters_list(c->admin, &c->names, &ask, list, &partition, &offset, &c->e);
     if (!error)
-        cli_print_list(c, list, columns);
+        cli_print_list(c, list, letters_columns);
     json_object_put(list);
     return error ? cli_fail(c, error) : EXIT_DONE;
 }
 
-static int with_letter(struct cli *c, const char *name, int (*fn)(void *c, const struct krec *r))
+int letters_place(struct cli *c, const char *name, int *ret_partition, int64_t *ret_offset)
 {
     struct slice rest = sl_str(name), part;
-    int64_t partition, offset;
-    if (!sl_split(&rest, '/', &part) || sl_i64(part, &partition) < 0 || sl_i64(rest, &offset) < 0 ||
-        partition < 0 || partition > INT32_MAX || offset < 0)
+    int64_t partition;
+    if (!sl_split(&rest, '/', &part) || sl_i64(part, &partition) < 0 ||
+        sl_i64(rest, ret_offset) < 0 || partition < 0 || partition > INT32_MAX || *ret_offset < 0)
         return cli_usage(c, "as in the first column of `tidemark dlq list`",
                          "\"%s\" is not PARTITION/OFFSET", name);
-    int error = letter_read(c->admin, &c->names, (int)partition, offset, fn, c, &c->e);
+    *ret_partition = (int)partition;
+    return 0;
+}
+
+static int with_letter(struct cli *c, const char *name, int (*fn)(void *c, const struct krec *r))
+{
+    int partition;
+    int64_t offset;
+    int status = letters_place(c, name, &partition, &offset);
+    if (status)
+        return status;
+    int error = letter_read(c->admin, &c->names, partition, offset, fn, c, &c->e);
     return error ? cli_fail(c, error) : EXIT_DONE;
+}
+
+void letters_show(struct cli *c, struct json_object *letter)
+{
+    if (c->format == OUT_TABLE)
+        c->format = OUT_YAML;
+    cli_print_one(c, letter);
 }
 
 static int show(void *arg, const struct krec *r)
 {
     struct cli *c = arg;
     struct json_object *o = letter_json(r, true);
-    if (c->format == OUT_TABLE)
-        c->format = OUT_YAML;
-    cli_print_one(c, o);
+    letters_show(c, o);
     json_object_put(o);
     return 0;
 }
@@ -58,25 +79,29 @@ int cmd_dlq_show(struct cli *c)
     return error ? cli_fail(c, error) : with_letter(c, c->args[0], show);
 }
 
+void letters_say(const struct redriven *x, bool dry)
+{
+    if (x->run[0] && dry)
+        printf("%s would be requested as %s\n", x->agent, x->run);
+    else if (x->run[0])
+        printf("%s\n", x->run);
+    else
+        printf("%s: event %s/%lld/%lld %s\n", x->replay, x->topic, (long long)x->partition,
+               (long long)x->offset,
+               dry           ? "would be fed again"
+               : x->existing ? "was fed again before"
+                             : "is fed again");
+}
+
 static int redrive(void *arg, const struct krec *r)
 {
     struct cli *c = arg;
     struct redriven x;
     bool dry = cli_has(c, "dry-run");
     int error = letter_redrive(c->admin, &c->names, r, dry, &x, &c->e);
-    if (error)
-        return error;
-    if (x.run[0] && dry)
-        printf("%s would be requested as %s\n", x.agent, x.run);
-    else if (x.run[0])
-        printf("%s\n", x.run);
-    else
-        printf("%s: event %s/%lld/%lld %s\n", x.replay, x.topic, (long long)x.partition,
-               (long long)x.offset,
-               dry          ? "would be fed again"
-               : x.existing ? "was fed again before"
-                            : "is fed again");
-    return 0;
+    if (!error)
+        letters_say(&x, dry);
+    return error;
 }
 
 int cmd_dlq_redrive(struct cli *c)

@@ -19,7 +19,6 @@ struct publishing {
     struct loop *loop;
     struct evalpool *pool;
     const char *topic, *type, *source, *subject, *key, *id;
-    int64_t n;
 };
 
 struct judged {
@@ -102,8 +101,9 @@ static int check_data(struct publishing *p, struct slice data)
     return error;
 }
 
-static int publish_one(struct publishing *p, struct slice data)
+static int publish_one(void *arg, struct slice data)
 {
+    struct publishing *p = arg;
     struct cli *c = p->c;
     char uuid[37], time[TIME_TEXT_MAX];
     int64_t now = clock_wall_ms(), offset;
@@ -132,18 +132,44 @@ static int publish_one(struct publishing *p, struct slice data)
     int error = kadmin_send(c->admin, &r, &offset, &partition, SEND_MS, &c->e);
     if (error)
         return error;
-    p->n++;
+    events_say(c, p->id ? p->id : uuid, partition, offset);
+    return 0;
+}
+
+void events_say(struct cli *c, const char *id, int partition, int64_t offset)
+{
+    const char *topic = c->args[0];
     struct json_object *o = json_object_new_object();
-    json_object_object_add(o, "id", json_object_new_string(p->id ? p->id : uuid));
-    json_object_object_add(o, "topic", json_object_new_string(p->topic));
+    json_object_object_add(o, "id", json_object_new_string(id));
+    json_object_object_add(o, "topic", json_object_new_string(topic));
     json_object_object_add(o, "partition", json_object_new_int(partition));
     json_object_object_add(o, "offset", json_object_new_int64(offset));
     if (c->format == OUT_TABLE)
-        printf("%s %s/%d/%lld\n", js_str(o, "id"), p->topic, partition, (long long)offset);
+        printf("%s %s/%d/%lld\n", id, topic, partition, (long long)offset);
     else
         cli_print_line(c, o);
     json_object_put(o);
-    return 0;
+}
+
+int events_each(struct cli *c, int (*fn)(void *arg, struct slice data), void *arg)
+{
+    const char *text = cli_get(c, "data");
+    struct buf b;
+    int64_t n = 0;
+    if (!cli_get(c, "type"))
+        return cli_usage(c, "for example --type org.example.ticket", "--type is missing");
+    int error = cli_read_arg(c, text ? text : "null", &b);
+    struct slice rest = sl_trim(buf_slice(&b)), line;
+    if (!error && !cli_has(c, "lines"))
+        error = fn(arg, rest);
+    else
+        while (!error && rest.n && sl_split(&rest, '\n', &line))
+            if (sl_trim(line).n && !(error = fn(arg, sl_trim(line))))
+                n++;
+    buf_free(&b);
+    if (error && n)
+        fprintf(stderr, "tidemark: %lld events were published before this:\n", (long long)n);
+    return error ? cli_fail(c, error) : EXIT_DONE;
 }
 
 int cmd_events_publish(struct cli *c)
@@ -155,8 +181,6 @@ int cmd_events_publish(struct cli *c)
                            .subject = cli_get(c, "subject"),
                            .key = cli_get(c, "key"),
                            .id = cli_get(c, "id")};
-    const char *data = cli_get(c, "data");
-    struct buf b;
     if (!p.type)
         return cli_usage(c, "for example --type org.example.ticket", "--type is missing");
     if (!p.source)
@@ -164,21 +188,10 @@ int cmd_events_publish(struct cli *c)
     int error = cli_open(c);
     if (error)
         return cli_fail(c, error);
-    error = cli_read_arg(c, data ? data : "null", &b);
-    if (!error)
-        error = open_schema(&p);
-    struct slice rest = sl_trim(buf_slice(&b)), line;
-    if (!error && !cli_has(c, "lines"))
-        error = publish_one(&p, rest);
-    else
-        while (!error && rest.n && sl_split(&rest, '\n', &line))
-            if (sl_trim(line).n)
-                error = publish_one(&p, sl_trim(line));
-    buf_free(&b);
+    error = open_schema(&p);
+    int status = error ? cli_fail(c, error) : events_each(c, publish_one, &p);
     close_schema(&p);
-    if (error && p.n)
-        fprintf(stderr, "tidemark: %lld events were published before this:\n", (long long)p.n);
-    return error ? cli_fail(c, error) : EXIT_DONE;
+    return status;
 }
 
 /* ---- tail ---- */

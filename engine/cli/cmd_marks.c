@@ -34,6 +34,15 @@ static int offsets_at(struct cli *c, const char *const *topics, const char *text
     return marks_at(c->admin, topics, ms, ret, &c->e);
 }
 
+void marks_say(struct cli *c, struct json_object *offsets)
+{
+    if (c->format == OUT_TABLE)
+        printf("%s %s\n", c->args[0],
+               json_object_to_json_string_ext(offsets, JSON_C_TO_STRING_PLAIN));
+    else
+        cli_print_one(c, offsets);
+}
+
 int cmd_marks_set(struct cli *c)
 {
     struct json_object *offsets = NULL;
@@ -45,13 +54,8 @@ int cmd_marks_set(struct cli *c)
         error = offsets_at(c, topics, cli_get(c, "at"), &offsets);
     if (!error)
         error = marks_set(c->admin, &c->names, c->args[0], offsets, &c->e);
-    if (!error) {
-        if (c->format == OUT_TABLE)
-            printf("%s %s\n", c->args[0],
-                   json_object_to_json_string_ext(offsets, JSON_C_TO_STRING_PLAIN));
-        else
-            cli_print_one(c, offsets);
-    }
+    if (!error)
+        marks_say(c, offsets);
     free(topics);
     json_object_put(offsets);
     return error ? cli_fail(c, error) : EXIT_DONE;
@@ -70,16 +74,17 @@ static int list(struct cli *c, const char *prefix, const char *const *columns)
     return EXIT_DONE;
 }
 
+const char *const marks_columns[] = {"name", "time", "offsets", NULL};
+const char *const replays_columns[] = {"name", "time", "agent", "done", "from", "to", NULL};
+
 int cmd_marks_list(struct cli *c)
 {
-    static const char *const columns[] = {"name", "time", "offsets", NULL};
-    return list(c, "mark/", columns);
+    return list(c, "mark/", marks_columns);
 }
 
 int cmd_replays_list(struct cli *c)
 {
-    static const char *const columns[] = {"name", "time", "agent", "done", "from", "to", NULL};
-    return list(c, "replay/", columns);
+    return list(c, "replay/", replays_columns);
 }
 
 int cmd_marks_delete(struct cli *c)
@@ -123,9 +128,7 @@ static void set_place(struct json_object *o, const char *topic, int64_t partitio
     json_object_array_put_idx(v, (size_t)partition, json_object_new_int64(offset));
 }
 
-/* What --from or --to says: places, or a text for replays_ask. *ret NULL when the flag is missing.
- */
-static int read_end(struct cli *c, const char *flag, struct json_object **ret)
+int replays_end(struct cli *c, const char *flag, struct json_object **ret)
 {
     const char *text = cli_get(c, flag), *t;
     char topic[NAME_MAX_BYTES + 1];
@@ -147,6 +150,19 @@ static int read_end(struct cli *c, const char *flag, struct json_object **ret)
     return 0;
 }
 
+int replays_no_from(struct cli *c)
+{
+    return cli_usage(c, "a mark, a time, or TOPIC:PARTITION:OFFSET", "--from is missing");
+}
+
+void replays_say(const char *name, int64_t events, bool dry, bool existing)
+{
+    printf("%s: %lld events%s\n", name ? name : "?", (long long)events,
+           dry        ? ", not started (--dry-run)"
+           : existing ? ", goes on"
+                      : ", started");
+}
+
 int cmd_replays_start(struct cli *c)
 {
     struct replay_ask q = {.name = cli_get(c, "name"),
@@ -154,19 +170,16 @@ int cmd_replays_start(struct cli *c)
                            .dry_run = cli_has(c, "dry-run")};
     struct replay_made m = {0};
     if (!cli_has(c, "from"))
-        return cli_usage(c, "a mark, a time, or TOPIC:PARTITION:OFFSET", "--from is missing");
+        return replays_no_from(c);
     int error = cli_open(c);
     if (!error)
-        error = read_end(c, "from", &q.from);
+        error = replays_end(c, "from", &q.from);
     if (!error)
-        error = read_end(c, "to", &q.to);
+        error = replays_end(c, "to", &q.to);
     if (!error)
         error = replays_ask(c->admin, &c->names, c->config, &q, &m, &c->e);
     if (!error)
-        printf("%s: %lld events%s\n", m.name, (long long)m.events,
-               q.dry_run    ? ", not started (--dry-run)"
-               : m.existing ? ", goes on"
-                            : ", started");
+        replays_say(m.name, m.events, q.dry_run, m.existing);
     replay_made_free(&m);
     json_object_put(q.from);
     json_object_put(q.to);

@@ -238,19 +238,23 @@ int cmd_topics_delete(struct cli *c)
     return status;
 }
 
-int cmd_group_show(struct cli *c)
+void group_say(struct cli *c, const char *group, const char *state, struct json_object *members)
 {
     static const char *const columns[] = {"member", "host", "topic", "partition", NULL};
+    if (c->format == OUT_TABLE)
+        printf("group %s: %s\n", group ? group : "?", state ? state : "?");
+    cli_print_list(c, members, columns);
+}
+
+int cmd_group_show(struct cli *c)
+{
     struct json_object *list = NULL;
     char *state = NULL;
     int error = cli_open(c);
     if (!error)
         error = lag_members(c->admin, &c->names, &state, &list, &c->e);
-    if (!error) {
-        if (c->format == OUT_TABLE)
-            printf("group %s: %s\n", c->names.owners, state ? state : "?");
-        cli_print_list(c, list, columns);
-    }
+    if (!error)
+        group_say(c, c->names.owners, state, list);
     free(state);
     json_object_put(list);
     return error ? cli_fail(c, error) : EXIT_DONE;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "flow/evalpool.h"
 
 const struct cli_opt cli_common[] = {
@@ -11,6 +12,10 @@ const struct cli_opt cli_common[] = {
     {"brokers", "HOST:PORT,..",
      "the log; default TIDEMARK_BROKERS, then .tidemark/dev.json, then the configuration"},
     {"group", "NAME", "the group; default TIDEMARK_GROUP, then the configuration (main)"},
+    {"server", "URL", "a node's HTTP interface instead of the log; default TIDEMARK_SERVER"},
+    {"token-file", "FILE",
+     "the token of an API key for --server; default TIDEMARK_TOKEN, then TIDEMARK_TOKEN_FILE"},
+    {"ca", "FILE", "certificates of the authorities to trust with --server (PEM)"},
     {"o", "table|json|jsonl|yaml", "form of the output"},
     {"json", NULL, "the same as -o json"},
     {"timeout", "SECONDS", "give up after; exit status 124 when the work goes on"},
@@ -121,70 +126,88 @@ static const struct cli_opt view_opts[] = {{"data", "DIR", "data folder (default
 const struct cli_cmd cli_table[] = {
     {"dev", "[PATH...]",
      "log and engine in one process, agents applied again when their files change", 0, -1, dev_opts,
-     cmd_dev},
-    {"serve", "", "a node of the group named in the configuration", 0, 0, serve_opts, cmd_serve},
-    {"log", "", "only the embedded log", 0, 0, log_opts, cmd_log_cli},
+     cmd_dev, cmd_dev},
+    {"serve", "", "a node of the group named in the configuration", 0, 0, serve_opts, cmd_serve,
+     cmd_serve},
+    {"log", "", "only the embedded log", 0, 0, log_opts, cmd_log_cli, cmd_log_cli},
     {"check", "FILE...", "every problem of agent files, with its place", 1, -1, check_opts,
-     cmd_check},
-    {"run", "FILE", "one run to its end on a private, temporary log", 1, 1, run_opts, cmd_run},
-    {"publish", "TOPIC", "short for events publish", 1, 1, publish_opts, cmd_events_publish},
-    {"events publish", "TOPIC", "publish CloudEvents", 1, 1, publish_opts, cmd_events_publish},
-    {"events tail", "TOPIC", "print events as they come", 1, 1, tail_opts, cmd_events_tail},
+     cmd_check, cmd_check},
+    {"run", "FILE", "one run to its end on a private, temporary log", 1, 1, run_opts, cmd_run,
+     cmd_run},
+    {"publish", "TOPIC", "short for events publish", 1, 1, publish_opts, cmd_events_publish,
+     remote_events_publish},
+    {"events publish", "TOPIC", "publish CloudEvents", 1, 1, publish_opts, cmd_events_publish,
+     remote_events_publish},
+    {"events tail", "TOPIC", "print events as they come", 1, 1, tail_opts, cmd_events_tail, NULL},
     {"topics apply", "[TOPIC...]", "make the broker's topics match topics/", 0, -1, dry_opts,
-     cmd_topics_apply},
-    {"topics list", "", "topics of the log", 0, 0, NULL, cmd_topics_list},
-    {"topics show", "TOPIC", "partitions, offsets and settings", 1, 1, NULL, cmd_topics_show},
+     cmd_topics_apply, NULL},
+    {"topics list", "", "topics of the log", 0, 0, NULL, cmd_topics_list, remote_topics_list},
+    {"topics show", "TOPIC", "partitions, offsets and settings", 1, 1, NULL, cmd_topics_show, NULL},
     {"topics delete", "TOPIC...", "delete topics of events with all their records", 1, -1, dry_opts,
-     cmd_topics_delete},
+     cmd_topics_delete, NULL},
     {"agents apply", "FILE|DIR...", "check definitions and make them the active version", 1, -1,
-     apply_opts, cmd_agents_apply},
-    {"agents list", "", "agents and their versions", 0, 0, NULL, cmd_agents_list},
+     apply_opts, cmd_agents_apply, remote_agents_apply},
+    {"agents list", "", "agents and their versions", 0, 0, NULL, cmd_agents_list,
+     remote_agents_list},
     {"agents show", "NS/NAME[:VERSION]", "a definition as it is stored", 1, 1, NULL,
-     cmd_agents_show},
+     cmd_agents_show, remote_agents_show},
     {"agents deactivate", "NS/NAME", "wake it no more; its runs finish", 1, 1, NULL,
-     cmd_agents_deactivate},
+     cmd_agents_deactivate, remote_agents_deactivate},
     {"runs start", "NS/NAME[:VERSION]", "request a run; prints its id", 1, 1, start_opts,
-     cmd_runs_start},
-    {"runs list", "", "runs, folded from the journal", 0, 0, list_opts, cmd_runs_list},
-    {"runs show", "RUN", "one run as a tree of its tasks", 1, 1, NULL, cmd_runs_show},
-    {"runs watch", "RUN", "wait for its end", 1, 1, NULL, cmd_runs_watch},
-    {"runs history", "RUN", "its journal records", 1, 1, NULL, cmd_runs_history},
-    {"runs cancel", "RUN...", "cancel", 1, -1, reason_opts, cmd_runs_cancel},
-    {"runs suspend", "RUN...", "start no further task", 1, -1, reason_opts, cmd_runs_suspend},
-    {"runs resume", "RUN...", "go on with a suspended run", 1, -1, reason_opts, cmd_runs_resume},
+     cmd_runs_start, remote_runs_start},
+    {"runs list", "", "runs, folded from the journal", 0, 0, list_opts, cmd_runs_list,
+     remote_runs_list},
+    {"runs show", "RUN", "one run as a tree of its tasks", 1, 1, NULL, cmd_runs_show,
+     remote_runs_show},
+    {"runs watch", "RUN", "wait for its end", 1, 1, NULL, cmd_runs_watch, remote_runs_watch},
+    {"runs history", "RUN", "its journal records", 1, 1, NULL, cmd_runs_history,
+     remote_runs_history},
+    {"runs cancel", "RUN...", "cancel", 1, -1, reason_opts, cmd_runs_cancel, remote_runs_cancel},
+    {"runs suspend", "RUN...", "start no further task", 1, -1, reason_opts, cmd_runs_suspend,
+     remote_runs_suspend},
+    {"runs resume", "RUN...", "go on with a suspended run", 1, -1, reason_opts, cmd_runs_resume,
+     remote_runs_resume},
     {"runs retry", "RUN",
      "a faulted run: fork it at the failed task; a live one: begin its waiting retry now", 1, 1,
-     fork_opts, cmd_runs_retry},
+     fork_opts, cmd_runs_retry, remote_runs_retry},
     {"runs fork", "RUN", "a new run that goes on from a task of this one", 1, 1, fork_opts,
-     cmd_runs_fork},
-    {"why", "RUN", "short for runs show", 1, 1, NULL, cmd_runs_show},
+     cmd_runs_fork, remote_runs_fork},
+    {"why", "RUN", "short for runs show", 1, 1, NULL, cmd_runs_show, remote_runs_show},
     {"marks set", "NAME", "save the present offsets of the event topics under a name", 1, 1,
-     mark_opts, cmd_marks_set},
-    {"marks list", "", "marks", 0, 0, NULL, cmd_marks_list},
-    {"marks delete", "MARK", "delete a mark", 1, 1, NULL, cmd_marks_delete},
+     mark_opts, cmd_marks_set, remote_marks_set},
+    {"marks list", "", "marks", 0, 0, NULL, cmd_marks_list, remote_marks_list},
+    {"marks delete", "MARK", "delete a mark", 1, 1, NULL, cmd_marks_delete, remote_marks_delete},
     {"replays start", "", "feed a range of events again, as new runs", 0, 0, replay_opts,
-     cmd_replays_start},
-    {"replays list", "", "replays and their progress", 0, 0, NULL, cmd_replays_list},
-    {"dlq list", "", "dead letters", 0, 0, letters_opts, cmd_dlq_list},
-    {"dlq show", "PARTITION/OFFSET", "one dead letter, whole", 1, 1, NULL, cmd_dlq_show},
+     cmd_replays_start, remote_replays_start},
+    {"replays list", "", "replays and their progress", 0, 0, NULL, cmd_replays_list,
+     remote_replays_list},
+    {"dlq list", "", "dead letters", 0, 0, letters_opts, cmd_dlq_list, remote_dlq_list},
+    {"dlq show", "PARTITION/OFFSET", "one dead letter, whole", 1, 1, NULL, cmd_dlq_show,
+     remote_dlq_show},
     {"dlq redrive", "PARTITION/OFFSET...", "try again, as a feed of its own", 1, -1, dry_opts,
-     cmd_dlq_redrive},
-    {"group show", "", "nodes and the partitions they own", 0, 0, NULL, cmd_group_show},
-    {"keys create", "NAME", "an API key; prints its token, once", 1, 1, key_opts, cmd_keys_create},
-    {"keys list", "", "API keys, what they may do and their tokens", 0, 0, NULL, cmd_keys_list},
+     cmd_dlq_redrive, remote_dlq_redrive},
+    {"group show", "", "nodes and the partitions they own", 0, 0, NULL, cmd_group_show,
+     remote_group_show},
+    {"keys create", "NAME", "an API key; prints its token, once", 1, 1, key_opts, cmd_keys_create,
+     NULL},
+    {"keys list", "", "API keys, what they may do and their tokens", 0, 0, NULL, cmd_keys_list,
+     NULL},
     {"keys rotate", "KEY", "a second token for a key; prints it, once", 1, 1, rotate_opts,
-     cmd_keys_rotate},
-    {"keys retire", "KEY TOKEN", "take one of its two tokens away", 2, 2, NULL, cmd_keys_retire},
+     cmd_keys_rotate, NULL},
+    {"keys retire", "KEY TOKEN", "take one of its two tokens away", 2, 2, NULL, cmd_keys_retire,
+     NULL},
     {"keys revoke", "KEY", "end a key with all its tokens, on every node at once", 1, 1, NULL,
-     cmd_keys_revoke},
-    {"view show", "", "the read model of a node's data folder", 0, 0, view_opts, cmd_view_show},
+     cmd_keys_revoke, NULL},
+    {"view show", "", "the read model of a node's data folder", 0, 0, view_opts, cmd_view_show,
+     cmd_view_show},
     {"view rebuild", "", "make the read model anew from the journal", 0, 0, view_opts,
-     cmd_view_rebuild},
+     cmd_view_rebuild, cmd_view_rebuild},
     {"completion", "bash|zsh", "a script for the shell: source <(tidemark completion bash)", 1, 3,
-     NULL, cmd_completion},
-    {"openapi", "", "the description of the HTTP interface (OpenAPI 3.1)", 0, 0, NULL, cmd_openapi},
-    {"version", "", "version", 0, 0, NULL, cmd_version},
-    {NULL, NULL, NULL, 0, 0, NULL, NULL},
+     NULL, cmd_completion, cmd_completion},
+    {"openapi", "", "the description of the HTTP interface (OpenAPI 3.1)", 0, 0, NULL, cmd_openapi,
+     cmd_openapi},
+    {"version", "", "version", 0, 0, NULL, cmd_version, cmd_version},
+    {NULL, NULL, NULL, 0, 0, NULL, NULL, NULL},
 };
 
 static void print_opts(const struct cli_opt *o)
@@ -344,6 +367,18 @@ static int no_command(const char *word)
     return EXIT_USAGE;
 }
 
+static int by_server(struct cli *c)
+{
+    if (cli_has(c, "brokers"))
+        return cli_usage(c, "--server asks a node, --brokers the log",
+                         "--server and --brokers exclude each other");
+    if (!c->cmd->remote)
+        return cli_usage(c, "--brokers HOST:PORT,.. says where the log is",
+                         "`tidemark %s` works on the log itself, and no server can do it",
+                         c->cmd->words);
+    return c->cmd->remote(c);
+}
+
 int main(int argc, char **argv)
 {
     struct cli c = {0};
@@ -371,7 +406,8 @@ int main(int argc, char **argv)
     if (!status && cli_has(&c, "help"))
         print_help(c.cmd);
     else if (!status)
-        status = c.cmd->fn(&c);
+        status = client_wanted(&c) ? by_server(&c) : c.cmd->fn(&c);
+    client_free(c.client);
     cli_close(&c);
     free(args);
     return status;

@@ -37,6 +37,7 @@ static void list_agents(struct call *c)
     struct json_object *o = json_object_new_object(), *v = json_object_new_array();
     while (defs_next(node_defs(c->g->n), &pos, &a))
         js_push_new(v, agent_json(a));
+    agents_sort(v);
     js_put_new(o, "agents", v);
     http_answer_json(c->r, 200, NULL, o);
 }

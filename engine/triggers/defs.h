@@ -43,8 +43,10 @@ int agents_apply(struct kadmin *a, const struct names *n, const struct flow *f, 
                  bool dry_run, struct agents_change *ret, struct err *e);
 int agents_deactivate(struct kadmin *a, const struct names *n, const char *id,
                       struct agents_change *ret, struct err *e); /* -ENOENT */
-/* The whole table as JSON: [{agent,version,hash,active,versions,title}], and one definition's text.
- * Caller frees. */
+/* By the member "agent". */
+void agents_sort(struct json_object *list);
+/* The whole table as JSON: [{agent,version,hash,active,versions,title}], sorted, and one
+ * definition's text. Caller frees. */
 int agents_list(struct kadmin *a, const struct names *n, struct json_object **ret, struct err *e);
 int agents_text(struct kadmin *a, const struct names *n, const char *hash, struct buf *b,
                 struct err *e); /* -ENOENT */

@@ -2,6 +2,7 @@
  * two at once: the later record wins, and both definitions are kept. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "triggers/defs.h"
@@ -184,6 +185,18 @@ int agents_deactivate(struct kadmin *a, const struct names *n, const char *id,
     return error;
 }
 
+static int by_agent(const void *a, const void *b)
+{
+    const char *x = js_str(*(struct json_object *const *)a, "agent"),
+               *y = js_str(*(struct json_object *const *)b, "agent");
+    return strcmp(x ? x : "", y ? y : "");
+}
+
+void agents_sort(struct json_object *list)
+{
+    json_object_array_sort(list, by_agent);
+}
+
 int agents_list(struct kadmin *a, const struct names *n, struct json_object **ret, struct err *e)
 {
     struct table t;
@@ -202,6 +215,7 @@ int agents_list(struct kadmin *a, const struct names *n, struct json_object **re
         json_object_array_add(list, o);
     }
     table_free(&t);
+    agents_sort(list);
     if (error)
         json_object_put(list);
     else

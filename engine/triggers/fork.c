@@ -116,6 +116,7 @@ static int make(struct fork *f, struct kadmin *a, const struct names *n, const s
                          .extra = extra,
                          .run_id = ret->id,
                          .random_id = !q->id,
+                         .asked_version = q->agent,
                          .traceparent = f->found.traceparent,
                          .priority = f->found.priority,
                          .src_offset = -1,

@@ -66,6 +66,9 @@ def test_a_faulted_run_goes_on_at_the_failed_task(site):
     assert forks[0]["run"] == forks[1]["run"]  # one name, one run
     assert [t["name"] for t in until(http, forks[0]["run"], "completed")["tasks"]] == ["a", "pay", "b"]
     assert steer(http, run, "fork", {"from": "/do/1/pay", "visit": 0, "agent": "t/pay"})["forkOf"]["visit"] == 0
+    # The same name for another thing: the owner refuses it.
+    other = http("POST", f"/v1/runs/{run}/fork", {"from": "a", "id": "mine", "agent": "t/pay:1.0.0"}, Prefer="wait=60")
+    assert "conflict" in other.problem(409)["detail"]
     g.wait_ended(4)
     g.check()
 
