@@ -48,8 +48,8 @@ int letters_place(struct cli *c, const char *name, int *ret_partition, int64_t *
 
 static int with_letter(struct cli *c, const char *name, int (*fn)(void *c, const struct krec *r))
 {
-    int partition;
-    int64_t offset;
+    int partition = -1;
+    int64_t offset = -1;
     int status = letters_place(c, name, &partition, &offset);
     if (status)
         return status;

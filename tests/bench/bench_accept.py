@@ -117,4 +117,5 @@ def main():
             rows(f"{peers.Restate.who()}, /send", mode, seen["restate", mode], True)
 
 
-main()
+if __name__ == "__main__":
+    main()
