@@ -407,6 +407,11 @@ static int bad(struct err *e, const char *what)
                    "%s", what);
 }
 
+static bool has_zero(struct slice s)
+{
+    return s.n && memchr(s.p, 0, s.n);
+}
+
 /* RUN/REF#VISIT.REWIND.ATTEMPT/tail@nonce */
 static int read_task_key(struct rec *r, struct slice key, struct err *e)
 {
@@ -433,6 +438,8 @@ static int read_task_key(struct rec *r, struct slice key, struct err *e)
 static int read_key(struct rec *r, struct slice key, struct err *e)
 {
     enum key_form form = types[r->type].key;
+    if (has_zero(key))
+        return bad(e, "the key has a zero byte");
     if (form == KEY_OWNER || form == KEY_PART)
         return 0;
     if (form == KEY_SETTLED && key.n && key.p[0] == '/') /* settled upTo: no run */
@@ -452,11 +459,11 @@ static int read_key(struct rec *r, struct slice key, struct err *e)
     return 0;
 }
 
-/* What a snapshot or a part.state is to hold must be text. */
+/* What a snapshot or a part.state is to hold must be text. A zero byte would end it earlier. */
 static int read_text(char **to, struct slice v, struct err *e)
 {
-    if (!v.p || !utf8_valid(v))
-        return bad(e, "a header is not UTF-8");
+    if (!v.p || !utf8_valid(v) || has_zero(v))
+        return bad(e, "a header is not UTF-8 text");
     free(*to);
     *to = sl_dup(v);
     return *to ? 0 : -ENOMEM;

@@ -59,8 +59,11 @@ static struct rec *encoded(const struct rec *r)
     must(error == 0 || error == -EMSGSIZE, "what was decoded can be encoded");
     if (error)
         return NULL;
-    must(rec_decode(r->offset, r->time_ms, w.key, w.value, wire_header, &w, &again, &e) == 0,
-         "what was encoded can be decoded");
+    error = rec_decode(r->offset, r->time_ms, w.key, w.value, wire_header, &w, &again, &e);
+    if (error)
+        fprintf(stderr, "offset %lld, %s: %s\n", (long long)r->offset, rec_type_name(r->type),
+                e.msg);
+    must(error == 0, "what was encoded can be decoded");
     /* Epoch and nonce are a fact's; on a request they mean nothing and are left out. */
     bool fact = !rec_is_request(r->type);
     must(again->type == r->type &&

@@ -203,6 +203,30 @@ TEST(what_is_not_a_record_of_ours_is_refused_with_the_reason)
     CHECK_INT(decode(RUN "/do/0/a#0.-1.1/completed@01", "{}", &task), -EPROTO);
 }
 
+static bool source_with_zero(void *arg, size_t i, struct slice *name, struct slice *value)
+{
+    static const struct slice v[][2] = {{SL("tm-v"), SL("1")},
+                                        {SL("tm-type"), SL("run.requested")},
+                                        {SL("tm-src"), SL("live\0:t/1/0/3")}};
+    if (i == 3)
+        return false;
+    *name = v[i][0];
+    *value = v[i][1];
+    return true;
+}
+
+/* A text would end there, and what is written again could not be read. */
+TEST(zero_bytes_in_keys_and_headers_are_refused)
+{
+    struct headers ok = {{{"tm-v", "1"}, {"tm-type", "run.cancel"}}};
+    struct rec *r = NULL;
+    struct err e = {0};
+    CHECK_INT(rec_decode(0, 0, SL(RUN "/?cancel/u\0v"), SL("{}"), from_table, &ok, &r, &e),
+              -EPROTO);
+    CHECK_INT(rec_decode(0, 0, SL(RUN "/?requested/u"), SL("{}"), source_with_zero, NULL, &r, &e),
+              -EPROTO);
+}
+
 TEST(a_header_that_stands_twice_counts_as_the_last_and_leaks_nothing)
 {
     struct headers h = {{{"tm-v", "1"},
