@@ -1,5 +1,6 @@
 /* The listening socket. Each connection is looked at before a daemon gets it: one that begins with
- * the request line of a stream goes to the streams' daemon, everything else to the main one.
+ * the head of a request for a stream, whole and small, goes to the streams' daemon, everything else
+ * to the main one.
  * Whoever sends nothing for LOOK_MS, or is one of too many that do, is the main daemon's too, which
  * knows how to deal with slow clients; so is everything over TLS, where nothing can be seen.
  * Streams work there as well, and only cost more. */
@@ -16,11 +17,11 @@
 #include "gateway/http_int.h"
 
 #define BACKLOG       1024
-#define A_TURN        64  /* connections, before others have their turn */
-#define DEFER_S       5   /* a connection without a byte is handed over then */
-#define AGAIN_MS      200 /* when there are no descriptors */
-#define LINE_MAX      1024
-#define LOOK_MS       500 /* for the first bytes of a connection */
+#define A_TURN        64   /* connections, before others have their turn */
+#define DEFER_S       5    /* a connection without a byte is handed over then */
+#define AGAIN_MS      200  /* when there are no descriptors */
+#define HEAD_MAX      4096 /* of a stream: its daemon has little memory for a connection */
+#define LOOK_MS       500  /* for the first bytes of a connection */
 #define NEWCOMERS_MAX 64
 
 union address {
@@ -48,10 +49,11 @@ static int read_address(const struct http_opts *o, union address *a, socklen_t *
                    o->host);
 }
 
-/* 1: "GET /v1/.../stream HTTP/1.1", with or without a query; 0: not; -EAGAIN: nothing came yet. */
+/* 1: "GET /v1/.../stream HTTP/1.1", with or without a query, and the fields up to the empty line;
+ * 0: not; -EAGAIN: nothing came yet. */
 static int begins_stream(int fd)
 {
-    char line[LINE_MAX];
+    char line[HEAD_MAX];
     ssize_t n = recv(fd, line, sizeof line, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return -EAGAIN;
@@ -60,7 +62,8 @@ static int begins_stream(int fd)
     size_t end = 4;
     while (end < (size_t)n && line[end] != ' ' && line[end] != '?' && line[end] != '\r')
         end++;
-    return end < (size_t)n && end > 11 && !memcmp(line + end - 7, "/stream", 7);
+    return end < (size_t)n && end > 11 && !memcmp(line + end - 7, "/stream", 7) &&
+           memmem(line, (size_t)n, "\r\n\r\n", 4);
 }
 
 /* A connection that has sent nothing yet. */

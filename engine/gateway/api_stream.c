@@ -20,12 +20,10 @@
 #include "gateway/tail.h"
 #include "view/view.h"
 
-#define OUT_MAX     (4u << 20) /* bytes that a client may leave unread */
-#define QUEUE_MAX   10000      /* records that wait for a page */
-#define KNOWN_MAX   100000     /* runs whose agent a stream remembers */
-#define BEAT_MS     15000
-#define RETRY_MS    2000 /* what clients are told */
-#define AGENT_BYTES (2 * FLOW_NAME_MAX + 2)
+#define OUT_MAX   (4u << 20) /* bytes that a client may leave unread */
+#define QUEUE_MAX 10000      /* records that wait for a page */
+#define BEAT_MS   15000
+#define RETRY_MS  2000 /* what clients are told */
 
 struct stream;
 struct spart {
@@ -44,8 +42,7 @@ struct stream {
     struct gateway *g;
     struct http_stream *out; /* NULL: not begun */
     struct key_watch watch;
-    char run[RUN_ID_MAX], agent[AGENT_BYTES]; /* "": all */
-    struct map known;                         /* run -> 1 wanted, 2 not: with `agent` */
+    char run[RUN_ID_MAX], agent[AGENT_ID_BYTES]; /* "": all */
     struct spart *v;
     int n, jobs, known_places;
     bool gone, found, ended; /* found: there is such a run */
@@ -57,10 +54,11 @@ struct stream_page {
 struct agent_read {
     struct api_read read; /* first */
     struct spart *p;
-    char run[RUN_ID_MAX], agent[AGENT_BYTES];
+    char run[RUN_ID_MAX], agent[AGENT_ID_BYTES];
 };
 
 static void go_on(struct spart *p);
+static void refuse(struct stream *s, const struct err *e);
 static void read_page(struct spart *p, int64_t from, bool find);
 
 /* ---- life ---- */
@@ -70,7 +68,6 @@ static void stream_free(struct stream *s)
     if (s->jobs)
         return; /* the last of them frees it */
     list_del(&s->node);
-    map_free(&s->known);
     free(s->v);
     free(s);
 }
@@ -117,12 +114,26 @@ static void on_keys(struct key_watch *w)
 
 /* ---- events ---- */
 
-static void put_id(const struct stream *s, const struct rec *r, struct buf *b)
+/* Where the tail has nothing for it, below where the tail is all was seen. */
+static void keep_up(struct stream *s, const struct spart *but)
+{
+    for (int i = 0; i < s->n; i++) {
+        struct spart *p = &s->v[i];
+        int64_t seen = p != but && p->live && !p->busy && list_empty(&p->page) && !p->n
+                           ? tail_seen(p->sub)
+                           : -1;
+        if (seen > p->next)
+            p->next = seen;
+    }
+}
+
+/* Of a run the last offset that was seen. */
+static void put_id(const struct stream *s, struct buf *b)
 {
     const char *comma = "";
     buf_adds(b, "id: ");
     if (s->run[0])
-        buf_addf(b, "%" PRId64, r->offset);
+        buf_addf(b, "%" PRId64, s->v[0].next - 1);
     for (int i = 0; !s->run[0] && i < s->n; i++)
         if (s->v[i].next >= 0) {
             buf_addf(b, "%s%d:%" PRId64, comma, i, s->v[i].next);
@@ -176,7 +187,8 @@ static void send_event(struct spart *p, const struct rec *r)
     struct buf b;
     buf_init(&b, 2 * OUT_MAX);
     buf_addf(&b, "event: %s\n", rec_type_name(r->type));
-    put_id(s, r, &b);
+    keep_up(s, p);
+    put_id(s, &b);
     put_data(r, p->partition, &b);
     if (buf_error(&b) || http_stream_send(s->out, buf_slice(&b)))
         cut(s, "it does not read");
@@ -188,52 +200,19 @@ static bool is_end(enum rec_type t)
     return t == REC_COMPLETED || t == REC_FAULTED || t == REC_CANCELLED;
 }
 
-/* ---- whose run it is ---- */
-
-static void know(struct stream *s, const char *run, const char *agent)
-{
-    if (s->known.n >= KNOWN_MAX) {
-        map_free(&s->known);
-        map_init(&s->known);
-    }
-    (void)map_put(&s->known, sl_str(run), (void *)(intptr_t)(strcmp(agent, s->agent) ? 2 : 1),
-                  NULL);
-}
+/* ---- whose run it is: only of what is read from below, since the tail knows of the rest ---- */
 
 /* 1 wanted, 2 not, 0 not known. */
 static int wanted(struct stream *s, const struct rec *r)
 {
-    char name[AGENT_BYTES] = "";
-    struct slice a;
-    if (!s->agent[0])
-        return 1;
-    if (r->type == REC_REQUESTED) {
-        struct buf b;
-        buf_init(&b, 4096);
-        a = member(r, "agent");
-        if (a.p && js_unquote(a, &b) == 0)
-            (void)snprintf(name, sizeof name, "%.*s", (int)b.n, b.p);
-        buf_free(&b);
-        know(s, r->run, name);
-    }
-    return (int)(intptr_t)map_get(&s->known, sl_str(r->run));
+    const char *agent = s->agent[0] ? tail_agent_of(s->g->tail, r) : s->agent;
+    return !agent ? 0 : strcmp(agent, s->agent) ? 2 : 1;
 }
 
 static void find_agent(struct api_read *r, struct kadmin *a)
 {
     struct agent_read *x = LIST_ENTRY(r, struct agent_read, read);
-    if (r->g->o.view && view_run(r->g->o.view, x->run, NULL, x->agent, sizeof x->agent, NULL) == 0)
-        return;
-    /* Not there (yet): the journal has it, or nobody knows. */
-    struct run_read j = {.g = r->g, .first = -1, .partition = run_id_partition(sl_str(x->run))};
-    memcpy(j.id, x->run, sizeof j.id);
-    trace_init(&j.j.trace, j.id, false);
-    int error = run_read(&j, a, &r->e);
-    if (!error && j.run->agent)
-        (void)snprintf(x->agent, sizeof x->agent, "%s", j.run->agent);
-    if (error == -ENOENT)
-        memset(&r->e, 0, sizeof r->e);
-    run_read_free(&j);
+    run_agent(r->g, a, x->run, x->agent, sizeof x->agent, &r->e);
 }
 
 static void found_agent(struct api_read *r)
@@ -243,18 +222,18 @@ static void found_agent(struct api_read *r)
     struct stream *s = p->s;
     s->jobs--;
     p->busy = false;
-    if (s->gone) {
+    if (!r->e.code && r->g->tail)
+        tail_know(r->g->tail, x->run, x->agent);
+    if (s->gone)
         stream_free(s);
-    } else if (r->e.code) {
+    else if (r->e.code)
         cut(s, r->e.msg); /* the client comes again, behind what it has seen */
-    } else {
-        know(s, x->run, x->agent);
+    else
         go_on(p);
-    }
     free(x);
 }
 
-/* Of a run that began before the stream did. */
+/* Of a run that began below. */
 static void ask_agent(struct spart *p, const struct rec *r)
 {
     struct agent_read *x = calloc(1, sizeof *x);
@@ -276,10 +255,10 @@ static void ask_agent(struct spart *p, const struct rec *r)
 /* ---- what is sent ---- */
 
 /* False: it waits for its agent. */
-static bool deliver(struct spart *p, const struct rec *r)
+static bool deliver(struct spart *p, const struct rec *r, bool read)
 {
     struct stream *s = p->s;
-    int want = r->offset < p->next ? 2 : wanted(s, r);
+    int want = r->offset < p->next ? 2 : read ? wanted(s, r) : 1;
     if (!want) {
         ask_agent(p, r);
         return s->ended;
@@ -299,7 +278,7 @@ static bool drain(struct spart *p, struct list *l)
 {
     while (!p->s->ended && !p->busy && !list_empty(l)) {
         struct page_item *i = LIST_ENTRY(l->next, struct page_item, node);
-        if (!deliver(p, i->rec))
+        if (!deliver(p, i->rec, l == &p->page))
             return false;
         list_del(&i->node);
         p->n -= l == &p->queue;
@@ -324,8 +303,14 @@ static void on_tail(void *arg, const struct rec *r)
 {
     struct spart *p = arg;
     struct page_item *i;
-    if (p->s->ended || !r->run[0])
+    if (p->s->ended || (r && !r->run[0]))
         return;
+    if (!r) { /* what it missed it is told, or reads, when it comes again with its last id */
+        struct err e = {0};
+        err_set(&e, -EAGAIN, "ask again", "something was missed");
+        refuse(p->s, &e);
+        return;
+    }
     if (p->n >= QUEUE_MAX || !(i = malloc(sizeof *i))) {
         if (p->s->out)
             cut(p->s, "too much came while it was read");
@@ -471,8 +456,8 @@ static bool subscribe(struct stream *s)
 {
     for (int i = 0; i < s->n; i++) {
         struct spart *p = &s->v[i];
-        p->sub = tail_subscribe(s->g->tail, p->partition, s->run[0] ? s->run : NULL, on_tail,
-                                on_live, p);
+        p->sub = tail_subscribe(s->g->tail, p->partition, s->run[0] ? s->run : NULL,
+                                s->agent[0] ? s->agent : NULL, on_tail, on_live, p);
         if (!p->sub) {
             api_later(s->c, 503, "ask again", "too many streams and requests wait on this node");
             leave(s);
@@ -498,7 +483,6 @@ static struct stream *stream_new(struct call *c, int n)
     s->g = c->g;
     s->n = n;
     c->data = s;
-    map_init(&s->known);
     list_init(&s->watch.node);
     list_push(&c->g->streams, &s->node);
     for (int i = 0; i < n; i++) {
@@ -586,6 +570,28 @@ static void stream_all(struct call *c)
 
 /* ---- all of them ---- */
 
+/* A comment; or, when something was passed over since, an id without an event (which sets the last
+ * event id all the same), so that a client that comes again hours later need not read all that. */
+static void beat(struct stream *s)
+{
+    int64_t was = 0, is = 0;
+    struct buf b;
+    for (int i = 0; i < s->n; i++)
+        was += s->v[i].next;
+    keep_up(s, NULL);
+    for (int i = 0; i < s->n; i++)
+        is += s->v[i].next;
+    buf_init(&b, OUT_MAX);
+    if (is > was)
+        put_id(s, &b);
+    else
+        buf_addc(&b, ':');
+    buf_adds(&b, is > was ? "\n" : "\n\n");
+    if (buf_error(&b) || http_stream_send(s->out, buf_slice(&b)))
+        cut(s, "it does not read");
+    buf_free(&b);
+}
+
 void streams_tick(struct gateway *g)
 {
     int64_t now = loop_now(g->loop);
@@ -598,8 +604,8 @@ void streams_tick(struct gateway *g)
         if (!s->out || s->ended)
             continue;
         on_keys(&s->watch); /* tokens expire */
-        if (!s->ended && http_stream_send(s->out, SL(":\n\n")))
-            cut(s, "it does not read");
+        if (!s->ended)
+            beat(s);
     }
 }
 

@@ -24,7 +24,8 @@
 #include "base/buf.h"
 #include "base/js.h"
 
-#define MEMORY_BYTES   (32 * 1024) /* of a connection, libmicrohttpd's */
+#define MEMORY_BYTES   (32 * 1024) /* http_daemon.memory: head and answer's fields must fit */
+#define STREAM_BYTES   (10 * 1024) /* the same; accept.c: HEAD_MAX */
 #define BODY_FIRST     4096
 #define ANSWER_TIME_MS 600000 /* an answer must be read by then */
 
@@ -333,7 +334,7 @@ static int start(struct http_daemon *d, struct err *e)
     d->mhd =
         MHD_start_daemon(flags, 0, NULL, NULL, on_access, d, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log,
                          d, MHD_OPTION_URI_LOG_CALLBACK, on_uri, d, MHD_OPTION_CONNECTION_LIMIT,
-                         d->most, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_BYTES,
+                         d->most, MHD_OPTION_CONNECTION_MEMORY_LIMIT, d->memory,
                          MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((s->o.idle_ms + 999) / 1000),
                          MHD_OPTION_NOTIFY_COMPLETED, on_completed, d, MHD_OPTION_NOTIFY_CONNECTION,
                          on_connection, d, MHD_OPTION_STRICT_FOR_CLIENT, 1,
@@ -384,8 +385,10 @@ struct http_server *http_server_new(const struct http_opts *o, struct err *e)
     list_init(&s->requests);
     list_init(&s->newcomers);
     s->hook.fn = before_sleep;
-    s->main = (struct http_daemon){.server = s, .most = s->o.connections_max};
-    s->streams = (struct http_daemon){.server = s, .most = s->o.streams_max};
+    s->main =
+        (struct http_daemon){.server = s, .memory = MEMORY_BYTES, .most = s->o.connections_max};
+    s->streams =
+        (struct http_daemon){.server = s, .memory = STREAM_BYTES, .most = s->o.streams_max};
     loop_before_sleep(o->loop, &s->hook);
     if (start(&s->main, e) || start(&s->streams, e) || http_listen(s, e))
         return http_server_free(s);

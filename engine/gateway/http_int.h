@@ -17,6 +17,7 @@ struct http_refusal {
 /* One of libmicrohttpd's daemons in the loop. */
 struct http_daemon {
     struct http_server *server;
+    size_t memory;          /* bytes of a connection, libmicrohttpd's, which touches all of them */
     struct MHD_Daemon *mhd; /* NULL: not started */
     struct loop_fd epoll;
     struct loop_timer timer;

@@ -7,7 +7,7 @@
 
 #include "gateway/http_int.h"
 
-#define BLOCK 4096
+#define BLOCK 512 /* bytes that are kept for a stream between two events */
 
 struct http_stream {
     struct http_request *r; /* NULL: its connection is gone */

@@ -96,3 +96,22 @@ int run_read(struct run_read *x, struct kadmin *a, struct err *e)
     int error = run_read_from(x, a, -1, e);
     return error || x->run ? error : no_run(x, e);
 }
+
+int run_agent(struct gateway *g, struct kadmin *a, const char *run, char *ret_agent, size_t size,
+              struct err *e)
+{
+    struct run_read x = {.g = g, .first = -1, .partition = run_id_partition(sl_str(run))};
+    ret_agent[0] = 0;
+    if (g->o.view && view_run(g->o.view, run, NULL, ret_agent, size, NULL) == 0 && ret_agent[0])
+        return 0;
+    (void)snprintf(x.id, sizeof x.id, "%s", run);
+    trace_init(&x.j.trace, x.id, false);
+    int error = run_read(&x, a, e);
+    (void)snprintf(ret_agent, size, "%s", !error && x.run->agent ? x.run->agent : "");
+    if (error == -ENOENT) {
+        err_clear(e);
+        error = 0;
+    }
+    run_read_free(&x);
+    return error;
+}

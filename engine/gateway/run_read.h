@@ -4,6 +4,8 @@
 #include "gateway/api_int.h"
 #include "triggers/journal.h"
 
+#define AGENT_ID_BYTES (2 * FLOW_NAME_MAX + 2) /* NAMESPACE/NAME and a zero */
+
 struct run_read {
     struct gateway *g;
     char id[RUN_ID_MAX];
@@ -25,3 +27,7 @@ int run_read(struct run_read *x, struct kadmin *a, struct err *e);
 /* The same from behind `after`, which must not be below the run's request. */
 int run_read_from(struct run_read *x, struct kadmin *a, int64_t after, struct err *e);
 void run_read_free(struct run_read *x);
+/* A thread of the pool: the agent of a run, by the read model, else by the journal; "" when neither
+ * knows the run. */
+int run_agent(struct gateway *g, struct kadmin *a, const char *run, char *ret_agent, size_t size,
+              struct err *e);

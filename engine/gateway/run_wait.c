@@ -16,6 +16,8 @@ static void on_record(void *arg, const struct rec *r)
 {
     struct run_wait *w = arg;
     struct rec *kept = (struct rec *)(uintptr_t)r;
+    if (!r) /* something was missed: if it was what is waited for, the time will tell */
+        return;
     if (rec_is_request(r->type)) {
         if (w->request < 0 && w->uuid[0] && r->uuid && !strcmp(r->uuid, w->uuid))
             w->request = r->offset;
@@ -46,7 +48,8 @@ bool run_wait_begin(struct run_wait *w, struct call *c, const char *run, const c
     *w = (struct run_wait){.g = c->g, .request = -1, .fn = fn, .timer.fn = on_timer};
     if (uuid)
         (void)snprintf(w->uuid, sizeof w->uuid, "%s", uuid);
-    w->sub = tail_subscribe(c->g->tail, run_id_partition(sl_str(run)), run, on_record, NULL, w);
+    w->sub =
+        tail_subscribe(c->g->tail, run_id_partition(sl_str(run)), run, NULL, on_record, NULL, w);
     if (!w->sub)
         api_later(c, 503, "try again", "too many requests wait on this node");
     return w->sub;

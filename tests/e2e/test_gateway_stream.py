@@ -165,3 +165,44 @@ def test_one_that_does_not_read_is_cut_off_and_others_are_not(group, embedded_lo
     n.stop()
     reader.join(60)
     assert not reader.is_alive()  # a node that drains ends its streams
+
+
+def test_many_listen_to_agents_whose_runs_began_before_and_the_id_moves_on(group, embedded_log):
+    """Whose run it is stands in its request alone, which is below where all these begin: it is found out once, in order,
+    for all of them; and a stream to which nothing comes is told how far it has seen."""
+    g = group(embedded_log.bootstrap, partitions=2)
+    nap = [{"nap": {"wait": {"hours": 1}}}]
+    g.apply(agent("nap", nap), agent("other", nap))
+    first = g.serve("a").start()
+    http = Http(first)
+    tm.wait_until(lambda: http.get("/readyz").status == 200, what="the node to be ready")
+    runs = {name: [http.start(f"t/{name}")["id"] for _ in range(20)] for name in ("nap", "other")}
+    first.stop()  # what the next node has not read itself it must find out
+    node = g.serve("b").start()
+    http = Http(node)
+    tm.wait_until(lambda: http.get("/readyz").status == 200, what="the node to be ready")
+    streams = [Sse(http.address, "/v1/stream?agent=t/nap") for _ in range(100)]
+    quiet = Sse(http.address, "/v1/stream?agent=t/none")
+    assert {s.status for s in [*streams, quiet]} == {200}
+    for a, b in zip(*runs.values()):
+        for run in (a, b):
+            assert http("POST", f"/v1/runs/{run}/cancel").status == 202
+    for s in streams:
+        ended, seen = [], s.events()
+        while len(ended) < 20:
+            e = next(seen)
+            assert e.data["run"] in runs["nap"], e
+            ended += [e.data["run"]] if e.type == "run.cancelled" else []
+        assert sorted(ended) == sorted(runs["nap"])
+    moved = None
+    while not moved:
+        line = quiet.answer.readline().decode()
+        assert line, "it was cut off"
+        assert not line.startswith("data:"), "there is no such agent"
+        moved = line[4:].strip() if line.startswith("id: ") else None
+    told = dict(map(int, x.split(":")) for x in moved.split(","))
+    last = {p: max(r.offset for r in g.journal() if r.partition == p and r.type == "run.cancelled") for p in told}
+    assert told.keys() == {0, 1} and all(told[p] > last[p] for p in told), (told, last)
+    for s in [*streams, quiet]:
+        s.close()
+    node.stop()
