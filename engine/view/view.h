@@ -63,5 +63,5 @@ int view_build(const struct view_opts *o, void (*progress)(void *arg, int64_t do
                void *arg, struct err *e);
 /* Removes the file, also under a node that has it: it makes it anew. */
 int view_remove(const struct view_opts *o, struct err *e);
-/* {path, bytes, runs, complete, partitions:[{partition, next, end}]}. -ENOENT. */
+/* {path, bytes, runs, partitions:[{partition, next}]}. -ENOENT. */
 int view_show(const struct view_opts *o, struct json_object **ret, struct err *e);

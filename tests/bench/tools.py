@@ -24,9 +24,9 @@ def folder():
         yield Path(path).resolve()
 
 
-def call(command, **more):
+def call(command, timeout_s=CALL_LIMIT_S, **more):
     """Runs a client to its end and returns the JSON object that it printed."""
-    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, timeout=CALL_LIMIT_S, **more)
+    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, timeout=timeout_s, **more)
     if done.returncode:
         raise RuntimeError(f"{Path(command[0]).name} ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
     return json.loads(done.stdout)
