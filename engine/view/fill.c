@@ -1,6 +1,9 @@
 /* Records of the journal into rows. Facts count only by the partition's owner, as in every fold;
  * what tasks do is not kept, since one run is read from the journal itself. Headers tell most; of
- * the values only a few members are looked for, and no tree is built. */
+ * the values only a few members are looked for, and no tree is built.
+ *
+ * What a transaction's records say of one run is put together first, and written as one row when it
+ * ends: a short run is one insert, with its end, and no index is written twice. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,15 +45,15 @@ static const char tables[] =
 
 static const char *const statements[SQL_COUNT] = {
     /* A repeat of a request changes nothing. */
-    [SQL_REQUESTED] =
-        "INSERT INTO runs(id, agent, version, status, key, feed, partition, first, last, requested,"
-        " priority, fork_of, words) VALUES(?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11)"
+    [SQL_INSERT] =
+        "INSERT INTO runs(id, status, started, last, ended, error, words, agent, version, key,"
+        " feed, partition, first, requested, priority, fork_of)"
+        " VALUES(?1, ?2, ?3, ?4, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
         " ON CONFLICT DO NOTHING",
-    [SQL_STARTED] = "UPDATE runs SET status = ?2, started = ?3, last = ?4, ended = NULL,"
-                    " error = NULL WHERE id = ?1",
-    [SQL_STATUS] = "UPDATE runs SET status = ?2, last = ?3 WHERE id = ?1",
-    [SQL_ENDED] = "UPDATE runs SET status = ?2, ended = ?3, last = ?4, error = ?5,"
-                  " words = words || ?6 WHERE id = ?1",
+    /* What is null stays as it was; ?5: ended and error are new, null or not. */
+    [SQL_UPDATE] = "UPDATE runs SET status = coalesce(?2, status), started = coalesce(?3, started),"
+                   " last = ?4, ended = iif(?5, ?6, ended), error = iif(?5, ?7, error),"
+                   " words = words || ?8 WHERE id = ?1",
     [SQL_PLACE] = "INSERT OR REPLACE INTO places VALUES(?1, ?2, ?3, ?4)",
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
     [SQL_COMMIT] = "COMMIT",
@@ -144,6 +147,8 @@ int fill_open(struct fill *f, const char *path, const char *journal, int partiti
 {
     char id[300], found[300];
     *f = (struct fill){.n = partitions};
+    list_init(&f->rows);
+    map_init(&f->by_id);
     (void)snprintf(id, sizeof id, "%s %.200s %d", VIEW_VERSION, journal, partitions);
     if (!(f->places = calloc((size_t)partitions, sizeof *f->places)))
         return err_set(e, -ENOMEM, "give the process more memory", "no memory for the read model");
@@ -164,8 +169,36 @@ int fill_open(struct fill *f, const char *path, const char *journal, int partiti
     return error ? error : fill_places(f);
 }
 
+/* What this transaction says of a run. */
+struct row {
+    struct list node;    /* in fill.rows, in the order of their first records */
+    struct rec *request; /* NULL: it was requested before */
+    struct rec *end;     /* the last fact that ended it; NULL: none, or it began again */
+    int status;          /* -1: as it was */
+    int64_t started_ms, last;
+    bool ends; /* whether it has ended, and how, is to be written */
+    char id[RUN_ID_MAX];
+};
+
+static void drop_rows(struct fill *f)
+{
+    struct list *l;
+    while ((l = list_pop(&f->rows))) {
+        struct row *x = LIST_ENTRY(l, struct row, node);
+        rec_unref(x->request);
+        rec_unref(x->end);
+        free(x);
+    }
+    map_free(&f->by_id);
+    map_init(&f->by_id);
+    f->held = 0;
+}
+
 void fill_close(struct fill *f)
 {
+    if (f->rows.next)
+        drop_rows(f);
+    map_free(&f->by_id);
     for (int i = 0; i < SQL_COUNT; i++)
         sqlite3_finalize(f->v[i]);
     sqlite3_close(f->db);
@@ -189,6 +222,27 @@ static void bind_text(sqlite3_stmt *s, int at, const char *p, size_t n)
         sqlite3_bind_text(s, at, p, (int)n, SQLITE_TRANSIENT);
 }
 
+static void bind_some(sqlite3_stmt *s, int at, int64_t v)
+{
+    if (v >= 0)
+        sqlite3_bind_int64(s, at, v);
+}
+
+static struct row *row_of(struct fill *f, const struct rec *r)
+{
+    struct row *x = map_get(&f->by_id, sl_str(r->run));
+    if (x || !(x = calloc(1, sizeof *x)))
+        return x;
+    *x = (struct row){.status = -1, .started_ms = -1};
+    memcpy(x->id, r->run, sizeof x->id);
+    if (map_put(&f->by_id, sl_str(x->id), x, NULL)) {
+        free(x);
+        return NULL;
+    }
+    list_push(&f->rows, &x->node);
+    return x;
+}
+
 /* A JSON string member, unquoted into `b`. */
 static struct slice text_of(struct slice doc, const char *key, struct buf *b)
 {
@@ -208,105 +262,134 @@ static void add_words(struct buf *b, struct slice s)
     buf_add(b, s.p, n);
 }
 
-static int requested(struct fill *f, const struct rec *r, int partition)
+/* ?9 and more. `b` keeps the texts until the statement has run. */
+static int bind_request(sqlite3_stmt *s, const struct rec *r, int partition, struct buf *b,
+                        struct buf *words)
 {
-    sqlite3_stmt *s = f->v[SQL_REQUESTED];
-    struct slice doc = val_text(r->value), fork, input = {0};
+    struct slice doc = val_text(r->value), fork, input = {0}, of = {0};
+    if (!buf_reserve(b, 2 * r->bytes + 256)) /* its texts must not move */
+        return -ENOMEM;
+    struct slice agent = text_of(doc, "agent", b), version = text_of(doc, "version", b),
+                 key = text_of(doc, "key", b);
+    if (js_member(doc, "forkOf", &fork))
+        of = text_of(fork, "run", b);
+    (void)js_member(doc, "input", &input);
+    add_words(words, key);
+    add_words(words, input);
+    const char *slash = r->src.name ? strrchr(r->src.name, ':') : NULL;
+    bind_text(s, 9, agent.p ? agent.p : "", agent.n);
+    bind_text(s, 10, version.p, version.n);
+    bind_text(s, 11, key.p, key.n);
+    if (slash)
+        bind_text(s, 12, r->src.name, (size_t)(slash - r->src.name));
+    sqlite3_bind_int(s, 13, partition);
+    sqlite3_bind_int64(s, 14, r->offset);
+    sqlite3_bind_int64(s, 15, r->time_ms);
+    sqlite3_bind_int(s, 16, r->priority);
+    bind_text(s, 17, of.p, of.n);
+    return 0;
+}
+
+/* How it ended: ?6, ?7. */
+static void bind_end(sqlite3_stmt *s, const struct row *x, struct buf *words)
+{
+    struct slice doc = val_text(x->end->value), error = {0};
+    if (x->end->type == REC_FAULTED)
+        (void)js_member(doc, "error", &error);
+    if (x->end->type == REC_CANCELLED)
+        error = doc;
+    if (error.p)
+        add_words(words, error);
+    sqlite3_bind_int64(s, 6, x->end->time_ms);
+    if (error.n <= 4 * VIEW_TEXT_MAX)
+        bind_text(s, 7, error.p, error.n);
+}
+
+static int write_row(struct fill *f, const struct row *x, bool insert)
+{
+    int which = insert ? SQL_INSERT : SQL_UPDATE, error = 0;
+    sqlite3_stmt *s = f->v[which];
     struct buf b, words;
     buf_init(&b, 1 << 20);
     buf_init(&words, 1 << 14);
-    if (!buf_reserve(&b, 2 * r->bytes + 256)) /* its texts must not move */
-        return -ENOMEM;
-    struct slice agent = text_of(doc, "agent", &b), version = text_of(doc, "version", &b),
-                 key = text_of(doc, "key", &b), of = {0};
-    if (js_member(doc, "forkOf", &fork))
-        of = text_of(fork, "run", &b);
-    (void)js_member(doc, "input", &input);
-    add_words(&words, key);
-    add_words(&words, input);
-    const char *colon = r->src.name ? strchr(r->src.name, ':') : NULL;
-    const char *slash = r->src.name ? strrchr(r->src.name, ':') : NULL;
-    bind_text(s, 1, r->run, strlen(r->run));
-    bind_text(s, 2, agent.p ? agent.p : "", agent.n);
-    bind_text(s, 3, version.p, version.n);
-    bind_text(s, 4, key.p, key.n);
-    if (colon)
-        bind_text(s, 5, r->src.name, (size_t)(slash - r->src.name));
-    sqlite3_bind_int(s, 6, partition);
-    sqlite3_bind_int64(s, 7, r->offset);
-    sqlite3_bind_int64(s, 8, r->time_ms);
-    sqlite3_bind_int(s, 9, r->priority);
-    bind_text(s, 10, of.p, of.n);
-    bind_text(s, 11, words.p ? words.p : "", words.n);
-    int rc = buf_error(&words) == -ENOMEM ? -ENOMEM : step(f, SQL_REQUESTED);
+    bind_text(s, 1, x->id, strlen(x->id));
+    if (insert)
+        error = bind_request(s, x->request, run_id_partition(sl_str(x->id)), &b, &words);
+    if (insert || x->status >= 0)
+        sqlite3_bind_int(s, 2, x->status >= 0 ? x->status : (int)RUN_NONE);
+    bind_some(s, 3, x->started_ms);
+    sqlite3_bind_int64(s, 4, x->last);
+    if (!insert)
+        sqlite3_bind_int(s, 5, x->ends);
+    if (x->end)
+        bind_end(s, x, &words);
+    bind_text(s, 8, words.p ? words.p : "", words.n);
+    if (!error)
+        error = buf_error(&words) == -ENOMEM ? -ENOMEM : step(f, which);
     buf_free(&b);
     buf_free(&words);
-    return rc;
+    return error;
 }
 
-static int started(struct fill *f, const struct rec *r)
+static int write_rows(struct fill *f)
 {
-    sqlite3_stmt *s = f->v[SQL_STARTED];
-    bind_text(s, 1, r->run, strlen(r->run));
-    sqlite3_bind_int(s, 2, RUN_ACTIVE);
-    sqlite3_bind_int64(s, 3, r->time_ms);
-    sqlite3_bind_int64(s, 4, r->offset);
-    return step(f, SQL_STARTED);
+    int error = 0;
+    LIST_EACH(l, &f->rows)
+    {
+        const struct row *x = LIST_ENTRY(l, struct row, node);
+        bool known = !x->request;
+        if (!error && x->request) {
+            error = write_row(f, x, true);
+            known = sqlite3_changes(f->db) == 0;
+        }
+        /* Of a repeated request only what came behind it counts. */
+        if (!error && known && (x->status >= 0 || x->started_ms >= 0))
+            error = write_row(f, x, false);
+    }
+    drop_rows(f);
+    return error;
 }
 
-static int set_status(struct fill *f, const struct rec *r, enum run_status status)
-{
-    sqlite3_stmt *s = f->v[SQL_STATUS];
-    bind_text(s, 1, r->run, strlen(r->run));
-    sqlite3_bind_int(s, 2, (int)status);
-    sqlite3_bind_int64(s, 3, r->offset);
-    return step(f, SQL_STATUS);
-}
+static const struct fact {
+    enum rec_type type;
+    enum run_status status;
+    bool starts, ends;
+} facts[] = {{REC_STARTED, RUN_ACTIVE, true, false},  {REC_SUSPENDED, RUN_SUSPENDED, false, false},
+             {REC_RESUMED, RUN_ACTIVE, false, false}, {REC_COMPLETED, RUN_COMPLETED, false, true},
+             {REC_FAULTED, RUN_FAULTED, false, true}, {REC_CANCELLED, RUN_CANCELLED, false, true}};
 
-static int ended(struct fill *f, const struct rec *r, enum run_status status)
+static int apply(struct fill *f, struct rec *r)
 {
-    sqlite3_stmt *s = f->v[SQL_ENDED];
-    struct slice doc = val_text(r->value), error = {0};
-    struct buf words;
-    buf_init(&words, 1 << 14);
-    if (status == RUN_FAULTED)
-        (void)js_member(doc, "error", &error);
-    if (status == RUN_CANCELLED)
-        error = doc;
-    if (error.p)
-        add_words(&words, error);
-    bind_text(s, 1, r->run, strlen(r->run));
-    sqlite3_bind_int(s, 2, (int)status);
-    sqlite3_bind_int64(s, 3, r->time_ms);
-    sqlite3_bind_int64(s, 4, r->offset);
-    if (error.n <= 4 * VIEW_TEXT_MAX)
-        bind_text(s, 5, error.p, error.n);
-    bind_text(s, 6, words.p ? words.p : "", words.n);
-    int rc = buf_error(&words) == -ENOMEM ? -ENOMEM : step(f, SQL_ENDED);
-    buf_free(&words);
-    return rc;
-}
-
-static int apply(struct fill *f, const struct rec *r, int partition)
-{
-    switch (r->type) {
-    case REC_REQUESTED:
-        return requested(f, r, partition);
-    case REC_STARTED:
-        return started(f, r);
-    case REC_SUSPENDED:
-        return set_status(f, r, RUN_SUSPENDED);
-    case REC_RESUMED:
-        return set_status(f, r, RUN_ACTIVE);
-    case REC_COMPLETED:
-        return ended(f, r, RUN_COMPLETED);
-    case REC_FAULTED:
-        return ended(f, r, RUN_FAULTED);
-    case REC_CANCELLED:
-        return ended(f, r, RUN_CANCELLED);
-    default:
+    const struct fact *t = NULL;
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+        if (facts[i].type == r->type)
+            t = &facts[i];
+    if (!t && r->type != REC_REQUESTED)
+        return 0;
+    struct row *x = row_of(f, r);
+    /* What does not go into one row: the end before another beginning or end, facts before a
+     * request. */
+    bool apart = x && (t ? x->end && (t->starts || t->ends) : !x->request && x->status >= 0);
+    int error = apart ? write_rows(f) : 0;
+    if (error || !(x = row_of(f, r)))
+        return error ? error : -ENOMEM;
+    if (!t) {
+        if (!x->request) { /* else a repeat */
+            x->request = rec_ref(r);
+            x->last = r->offset;
+        }
         return 0;
     }
+    x->status = (int)t->status;
+    x->last = r->offset;
+    if (t->starts)
+        x->started_ms = r->time_ms;
+    if (t->starts || t->ends) {
+        rec_unref(x->end);
+        x->end = t->ends ? rec_ref(r) : NULL;
+        x->ends = true;
+    }
+    return 0;
 }
 
 /* Most records are about tasks; they are told by their header before anything else is read. */
@@ -339,18 +422,22 @@ int fill_record(struct fill *f, const struct krec *k)
             p->epoch = r->offset;
             p->nonce = r->nonce;
         } else if (rec_is_request(r->type) || (r->epoch == p->epoch && r->nonce == p->nonce)) {
-            error = apply(f, r, k->partition);
+            error = apply(f, r);
+            f->held += (int64_t)r->bytes;
         }
         rec_unref(r);
     }
     p->next = k->offset + 1;
+    if (!error && f->held > FILL_HELD_BYTES)
+        error = write_rows(f);
     return error;
 }
 
 int fill_cut(struct fill *f, int partition, int64_t low)
 {
-    if (!f->open && step(f, SQL_BEGIN))
-        return -EIO;
+    int error = !f->open ? step(f, SQL_BEGIN) : write_rows(f);
+    if (error)
+        return error;
     f->open = true;
     f->places[partition].low = low;
     sqlite3_bind_int(f->v[SQL_CUT], 1, partition);
@@ -361,9 +448,9 @@ int fill_cut(struct fill *f, int partition, int64_t low)
 int fill_commit(struct fill *f)
 {
     char nonce[17];
-    int error = 0;
     if (!f->open)
         return 0;
+    int error = write_rows(f);
     for (int i = 0; i < f->n && !error; i++) {
         sqlite3_stmt *s = f->v[SQL_PLACE];
         hex_u64(nonce, f->places[i].nonce);
@@ -384,6 +471,7 @@ int fill_commit(struct fill *f)
 
 void fill_rollback(struct fill *f)
 {
+    drop_rows(f);
     if (f->open)
         (void)step(f, SQL_ROLLBACK);
     f->open = false;

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+#include "base/list.h"
+#include "base/map.h"
 #include "core/rec.h"
 #include "log/klog.h"
 #include "view/view.h"
@@ -10,15 +12,15 @@
 #define VIEW_VERSION  "1" /* of the tables; another one: made anew */
 #define VIEW_PATH_MAX 4096
 
+#define FILL_HELD_BYTES (16 << 20) /* of records that wait to be written */
+
 struct place { /* of one partition */
     int64_t next, epoch, low, high;
     uint64_t nonce;
 };
 enum { /* statements of the fill, prepared once */
-       SQL_REQUESTED,
-       SQL_STARTED,
-       SQL_STATUS,
-       SQL_ENDED,
+       SQL_INSERT,
+       SQL_UPDATE,
        SQL_PLACE,
        SQL_BEGIN,
        SQL_COMMIT,
@@ -32,6 +34,9 @@ struct fill {
     struct place *places;
     int n;                  /* partitions */
     bool open;              /* a transaction is */
+    struct list rows;       /* struct row: what it says of runs, not written yet */
+    struct map by_id;       /* the same by run */
+    int64_t held;           /* bytes of the records in them */
     int64_t records, fresh; /* applied in all; since the transaction began */
 };
 /* 0; -EPROTO: the file is of no use (another version, journal, or damaged): remove it; else -errno.
