@@ -15,6 +15,7 @@ void sources_init(struct sources *s)
     map_init(&s->by_run);
     s->api.name = (char *)API;
     s->api.floor = -1;
+    s->api_max = SOURCE_API_MAX;
     heap_init(&s->api.ids);
 }
 
@@ -118,6 +119,8 @@ int sources_judge(struct sources *s, const struct rec *r)
         int error = note(s, src, src == &s->api ? r->time_ms : r->src.offset, &id);
         if (error)
             return error;
+        if (s->api.ids.n > s->api_max)
+            forget_below(s, &s->api, heap_top(&s->api.ids)->key + 1);
     }
     bool repeat = below || was;
     bool conflict = was && was->keyed && r->keyed && was->idem != r->idem && !s->ignore_keys;

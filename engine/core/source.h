@@ -4,7 +4,10 @@
  * below the highest floor carried by a lower record, or when its run id was requested at a lower
  * offset and is not below that floor. Then its own floor is raised. Requests without an event
  * source are judged by id alone: keyed ones (their id is made from an idempotency key) over a
- * window of record time, all others as long as their run lives, since their ids are random.
+ * window of record time, all others as long as their run lives, since their ids are random. There
+ * are at most SOURCE_API_MAX of these: the oldest are forgotten earlier, all of one millisecond
+ * together, so that a fold from a part.state (which has their times, not their order) forgets the
+ * same ones.
  *
  * Memory: one entry an id at or above its source's floor. One thread owns it. */
 #pragma once
@@ -14,7 +17,8 @@
 #include "core/rec.h"
 
 #define SOURCE_API_WINDOW_MS                                                                       \
-    (24 * 3600 * 1000LL) /* how long an id without event source is remembered */
+    (24 * 3600 * 1000LL)      /* how long an id without event source is remembered */
+#define SOURCE_API_MAX 500000 /* of a partition: 90 MB, 35 MB of part.state */
 
 struct source {
     char *name;
@@ -32,6 +36,7 @@ struct source_id {
 struct sources {
     struct map by_name, by_run;
     struct source api;
+    size_t api_max;                  /* SOURCE_API_MAX; tests lower it */
     bool ignore_floors, ignore_keys; /* RULE_FLOOR, RULE_KEYS switched off (simulation only) */
 };
 void sources_init(struct sources *s);
