@@ -157,7 +157,10 @@ int fill_open(struct fill *f, const char *path, const char *journal, int partiti
     sqlite3_busy_timeout(f->db, 5000);
     int error = run(f, "PRAGMA journal_mode = WAL", e);
     if (!error)
-        error = run(f, "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000", e);
+        error = run(f,
+                    "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000; PRAGMA "
+                    "wal_autocheckpoint = 8000",
+                    e);
     if (!error)
         error = identity(f, found, sizeof found, e);
     if (!error && !*found)

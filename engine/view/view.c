@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,11 +23,15 @@
 #include "triggers/journal.h"
 #include "view/view_int.h"
 
-#define BATCH    5000
+#define NICE     10
+#define BATCH    50000
 #define BATCH_MS 200
-#define RETRY_MS 1000
-#define LOOK_MS  5000 /* at the log's begins and ends */
-#define ADMIN_MS 10000
+/* Records. Then a transaction is longer, since each writes a page once. */
+#define BEHIND    20000
+#define BEHIND_MS 2000
+#define RETRY_MS  1000
+#define LOOK_MS   5000 /* at the log's begins and ends */
+#define ADMIN_MS  10000
 
 static int path_of(const struct view_opts *o, char *path, size_t size, struct err *e)
 {
@@ -196,7 +201,9 @@ static int open_all(struct filling *x)
 /* One transaction. 0, or what ends the following. */
 static int turn(struct filling *x)
 {
-    int64_t until = clock_boot_ms() + BATCH_MS;
+    const struct view_progress *p = &x->v->progress; /* this thread's own */
+    bool behind = p->total - p->done > BEHIND;
+    int64_t until = clock_boot_ms() + (behind ? BEHIND_MS : BATCH_MS);
     int n = 0;
     while (n >= 0 && x->fill.fresh < BATCH && clock_boot_ms() < until && !stopping(x->v)) {
         int64_t left = until - clock_boot_ms();
@@ -247,10 +254,20 @@ static void anew(struct filling *x)
     pthread_mutex_unlock(&x->v->lock);
 }
 
+/* It may lag, and says so; what accepts and executes comes first when the cores are busy. On Linux
+ * the priority is the thread's. */
+static void give_way(struct view *v)
+{
+    if (setpriority(PRIO_PROCESS, (id_t)gettid(), NICE))
+        log_debug(v->log, "the read model keeps the process's priority", "error=%s",
+                  log_q(strerror(errno)));
+}
+
 static void *thread(void *arg)
 {
     struct view *v = arg;
     struct filling x = {.v = v};
+    give_way(v);
     while (!stopping(v)) {
         memset(&x.e, 0, sizeof x.e);
         int error = follow(&x);

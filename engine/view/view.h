@@ -3,9 +3,12 @@
  * transaction, and a file that is gone, damaged, of another version or of another journal is made
  * anew.
  *
- *   a thread of its own:  open -> read from the stored offsets -> a transaction each 200 ms or
- * 5,000 records -> ...        any error of the log: rolled back, tried again from the stored
- * offsets any error of the file, or another file in its place: made anew
+ *   a thread of its own:  open -> read from the stored offsets -> a transaction each 200 ms (2 s
+ * while it is far behind) or 50,000 records -> ...
+ *   any error of the log: rolled back, tried again from the stored offsets
+ *   any error of the file, or another file in its place: made anew
+ *
+ * The thread has a low priority: under full load it lags, and says so (`complete`).
  *
  * Killed between any two lines, the next process goes on at the offsets of the last transaction.
  *

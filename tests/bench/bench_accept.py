@@ -3,7 +3,8 @@ connections with one request at a time on each; beside Restate's `/send`, which 
 
 queued     the accepted runs wait and are not executed meanwhile: one run that waits holds the only place among the active
            runs of tidemark (`runs.active: 1`); in Restate all calls go to one virtual object, whose first call sleeps.
-executed   with default settings the runs (four steps that do nothing) are executed at the same time, on the same two cores.
+executed   with default settings the runs (four steps that do nothing) are executed at the same time, on the same two cores;
+           and once more without the read model (`view: none`), which shows what that costs.
 
 The client is tests/bench/load_http.c for both. What is accepted is counted afterwards: in the journal, by its
 `run.requested` records."""
@@ -21,6 +22,7 @@ CONNECTIONS = (1, 16, 256)
 SIZES = {"tidemark": {1: (200, 2000), 16: (500, 10000), 256: (2000, 40000)},
          "restate": {1: (50, 300), 16: (100, 2000), 256: (256, 4000)}}
 MODES = ("queued", "executed")
+BARE = "executed, view: none"
 
 
 def agent(name, do):
@@ -32,7 +34,7 @@ def tidemark(mode):
     with tools.folder() as folder:
         (folder / "four.yaml").write_text(json.dumps(agent("four", [{f"s{i}": {"set": {"step": i}}} for i in range(4)])))
         (folder / "hold.yaml").write_text(json.dumps(agent("hold", [{"hold": {"wait": {"hours": 2}}}])))
-        config = {"runs": {"active": 1, "waiting": 10000000}} if mode == "queued" else {}
+        config = {"runs": {"active": 1, "waiting": 10000000}} if mode == "queued" else {"view": "none"} if mode == BARE else {}
         (folder / "tidemark.yaml").write_text(json.dumps(config))
         node = tm.Node(BIN, ["dev", "--port", "0", "--config", folder / "tidemark.yaml", folder / "four.yaml",
                              folder / "hold.yaml"], folder, "dev", cwd=folder,
@@ -108,6 +110,8 @@ def main():
                     seen.setdefault(("restate", mode), []).append(restate(mode))
             except peers.Missing as e:
                 missing = e
+        seen.setdefault(("tidemark", BARE), []).append(tidemark(BARE))
+    rows("tidemark", BARE, seen["tidemark", BARE], False)
     for mode in MODES:
         rows("tidemark", mode, seen["tidemark", mode], False)
         if missing:
