@@ -43,7 +43,7 @@ static void do_list(struct api_job *j, struct kadmin *a)
 static void do_counts(struct api_job *j, struct kadmin *a)
 {
     struct list_job *l = LIST_ENTRY(j, struct list_job, job);
-    if (view_counts(l->view, l->q.agent, &j->o, &j->read.e))
+    if (view_counts(l->view, &l->q, &j->o, &j->read.e))
         return;
     j->status = 200;
     put_complete(l);

@@ -6,25 +6,34 @@
 
 #include "log/klog_int.h"
 
+struct part {
+    bool started;
+    bool took;    /* since the queue was empty */
+    int64_t next; /* offset; -1: nothing was read yet */
+};
 struct kfollow {
     rd_kafka_t *rk;
     rd_kafka_topic_t *topic;
     rd_kafka_queue_t *queue;
-    int n, started;
+    int n;
+    struct part *parts;
+    struct kflow flow; /* of all: what is full is the queue that they share */
 };
 
 struct kfollow *kfollow_free(struct kfollow *f)
 {
     if (!f)
         return NULL;
-    for (int i = 0; i < f->started; i++)
-        (void)rd_kafka_consume_stop(f->topic, i);
+    for (int i = 0; f->parts && i < f->n; i++)
+        if (f->parts[i].started)
+            (void)rd_kafka_consume_stop(f->topic, i);
     if (f->queue)
         rd_kafka_queue_destroy(f->queue);
     if (f->topic)
         rd_kafka_topic_destroy(f->topic);
     if (f->rk)
         rd_kafka_destroy(f->rk);
+    free(f->parts);
     free(f);
     return NULL;
 }
@@ -43,16 +52,21 @@ struct kfollow *kfollow_new(const struct config *c, const char *topic, const int
         return kfollow_free(f);
     f->topic = rd_kafka_topic_new(f->rk, topic, NULL);
     f->queue = rd_kafka_queue_new(f->rk);
-    if (!f->topic || !f->queue) {
+    f->parts = calloc((size_t)n, sizeof *f->parts);
+    if (!f->topic || !f->queue || !f->parts) {
         err_set(e, -ENOMEM, "give the process more memory", "no memory for a reader");
         return kfollow_free(f);
     }
-    for (; f->started < n; f->started++)
-        if (rd_kafka_consume_start_queue(f->topic, f->started, from[f->started], f->queue)) {
+    for (int i = 0; i < n; i++) {
+        if (from[i] == KFOLLOW_NONE)
+            continue;
+        if (rd_kafka_consume_start_queue(f->topic, i, from[i], f->queue)) {
             err_set(e, kerrno(rd_kafka_last_error()), khint(rd_kafka_last_error()),
-                    "partition %d of %s can't be read", f->started, topic);
+                    "partition %d of %s can't be read", i, topic);
             return kfollow_free(f);
         }
+        f->parts[i] = (struct part){.started = true, .next = -1};
+    }
     return f;
 }
 
@@ -75,20 +89,49 @@ static int judge(rd_kafka_resp_err_t err)
     }
 }
 
-int kfollow_next(struct kfollow *f, int timeout_ms, int max,
-                 int (*fn)(void *arg, const struct krec *r), void *arg)
+/* Wakes the fetching of what was full; the queue is empty (kflow). */
+static void drained(struct kfollow *f)
+{
+    bool full = kflow_drained(&f->flow);
+    for (int i = 0; i < f->n; i++) {
+        struct part *p = &f->parts[i];
+        if (full && p->took)
+            (void)rd_kafka_seek(f->topic, i, p->next, 0);
+        p->took = false;
+    }
+}
+
+static int take(struct kfollow *f, const rd_kafka_message_t *m,
+                int (*fn)(void *arg, const struct krec *r), void *arg)
 {
     struct kheader h[KREC_HEADERS_MAX];
     struct krec rec;
-    rd_kafka_message_t *m;
+    struct part *p = m->partition >= 0 && m->partition < f->n ? &f->parts[m->partition] : NULL;
+    if (m->err || !p)
+        return m->err ? judge(m->err) : 0;
+    if (m->offset < p->next)
+        return 0; /* fetched before a seek, and once more behind it */
+    p->next = m->offset + 1;
+    p->took = true;
+    kflow_take(&f->flow, m);
+    (void)krec_from(m, h, &rec); /* headers beyond the limit are cut */
+    return fn(arg, &rec);
+}
+
+int kfollow_next(struct kfollow *f, int timeout_ms, int max,
+                 int (*fn)(void *arg, const struct krec *r), void *arg)
+{
     int n = 0;
-    while (n < max && (m = rd_kafka_consume_queue(f->queue, n ? 0 : timeout_ms))) {
-        int rc = m->err ? judge(m->err) : 0;
-        if (!m->err) {
-            (void)krec_from(m, h, &rec); /* headers beyond the limit are cut */
-            rc = fn(arg, &rec);
-            n++;
+    while (n < max) {
+        rd_kafka_message_t *m = rd_kafka_consume_queue(f->queue, 0);
+        if (!m) {
+            drained(f);
+            m = n ? NULL : rd_kafka_consume_queue(f->queue, timeout_ms);
         }
+        if (!m)
+            break;
+        int rc = take(f, m, fn, arg);
+        n++;
         rd_kafka_message_destroy(m);
         if (rc)
             return rc;

@@ -1,9 +1,10 @@
-/* Following all partitions of a topic in a thread of one's own, without a group: for the read
+/* Following partitions of a topic in a thread of one's own, without a group: for the read
  * model. Blocking; one thread at a time. */
 #pragma once
 #include "log/klog.h"
 
 struct kfollow;
+#define KFOLLOW_NONE (-1) /* a partition that is not followed */
 /* from[i]: the offset to begin at in partition i. NULL with `e`. */
 struct kfollow *kfollow_new(const struct config *c, const char *topic, const int64_t *from, int n,
                             struct err *e);

@@ -11,7 +11,8 @@
 #include "core/state.h"
 #include "view/view_int.h"
 
-#define WORDS_MAX 16
+#define WORDS_MAX     16
+#define SQL_BYTES_MAX 65536 /* with 4,096 partitions in it */
 
 struct question {
     sqlite3 *db;
@@ -117,6 +118,16 @@ static int read_cursor(const char *cursor, int64_t *ms, const char **run, struct
     return 0;
 }
 
+int view_cursor(struct json_object *run, char *ret, size_t size)
+{
+    const char *at = js_str(run, "requestedAt"), *id = js_str(run, "id");
+    int64_t ms;
+    if (!at || !id || time_read(sl_str(at), &ms) < 0)
+        return -EINVAL;
+    (void)snprintf(ret, size, "%lld.%s", (long long)ms, id);
+    return 0;
+}
+
 /* Each word as the begin of one: "ada"* "lov"*. Other signs part words. */
 static void match_text(const char *text, struct buf *b)
 {
@@ -132,6 +143,18 @@ static void match_text(const char *text, struct buf *b)
         if (p > begin)
             buf_addf(b, "%s\"%.*s\"*", b->n ? " " : "", (int)(p - begin), begin);
     }
+}
+
+static void of_partitions(const struct intset *set, struct buf *b)
+{
+    const char *comma = "";
+    buf_adds(b, "partition IN (");
+    for (int i = 0; i < set->n; i++)
+        if (intset_has(set, i)) {
+            buf_addf(b, "%s%d", comma, i);
+            comma = ",";
+        }
+    buf_addc(b, ')');
 }
 
 static void conditions(const struct view_query *q, const char *run, const char *match,
@@ -151,6 +174,11 @@ static void conditions(const struct view_query *q, const char *run, const char *
     AND(q->to_ms, "requested < ?6")
     AND(run, "(requested, id) < (?7, ?8)")
     AND(match, "n IN (SELECT rowid FROM search WHERE search MATCH ?9)")
+    if (q->partitions) {
+        buf_addf(b, "%s", sep);
+        of_partitions(q->partitions, b);
+        sep = " AND ";
+    }
     if (!q->statuses)
         return;
     buf_addf(b, "%sstatus IN (", sep);
@@ -172,7 +200,7 @@ static int prepare_list(struct question *x, const struct view_query *q, struct e
     int error = read_cursor(q->cursor, &ms, &run, e);
     if (error)
         return error;
-    buf_init(&sql, 4096);
+    buf_init(&sql, SQL_BYTES_MAX);
     buf_init(&match, 8192);
     if (q->text)
         match_text(q->text, &match);
@@ -240,20 +268,33 @@ static void count(struct json_object *o, const char *status, int64_t n)
     js_put_new(o, status, json_object_new_int64(js_int(o, status, 0) + n));
 }
 
-int view_counts(struct view *v, const char *agent, struct json_object **ret, struct err *e)
+static int prepare_counts(struct question *x, const struct view_query *q, struct err *e)
+{
+    struct buf sql;
+    int error = 0;
+    buf_init(&sql, SQL_BYTES_MAX);
+    buf_adds(&sql, "SELECT agent, status, sum(n) FROM counts WHERE (?1 IS NULL OR agent = ?1)");
+    if (q->partitions) {
+        buf_adds(&sql, " AND ");
+        of_partitions(q->partitions, &sql);
+    }
+    buf_adds(&sql, " GROUP BY agent, status HAVING sum(n) > 0 ORDER BY agent, status");
+    if (buf_error(&sql) || sqlite3_prepare_v2(x->db, sql.p, -1, &x->s, NULL))
+        error = fail(x, e);
+    buf_free(&sql);
+    return error;
+}
+
+int view_counts(struct view *v, const struct view_query *q, struct json_object **ret, struct err *e)
 {
     struct question x;
     int rc = SQLITE_DONE, error = open_at(&x, v->path, e);
     struct json_object *o = json_object_new_object(), *agents = json_object_new_object(),
                        *all = json_object_new_object();
-    if (!error &&
-        sqlite3_prepare_v2(x.db,
-                           "SELECT agent, status, n FROM counts WHERE n > 0 AND (?1 IS NULL OR "
-                           "agent = ?1) ORDER BY agent, status",
-                           -1, &x.s, NULL))
-        error = fail(&x, e);
-    if (!error && agent)
-        sqlite3_bind_text(x.s, 1, agent, -1, SQLITE_TRANSIENT);
+    if (!error)
+        error = prepare_counts(&x, q, e);
+    if (!error && q->agent)
+        sqlite3_bind_text(x.s, 1, q->agent, -1, SQLITE_TRANSIENT);
     while (!error && (rc = sqlite3_step(x.s)) == SQLITE_ROW) {
         const char *name = (const char *)sqlite3_column_text(x.s, 0),
                    *status = run_status_name((enum run_status)sqlite3_column_int(x.s, 1));

@@ -30,7 +30,8 @@
 #define BEHIND    20000
 #define BEHIND_MS 2000
 #define RETRY_MS  1000
-#define LOOK_MS   5000 /* at the log's begins and ends */
+#define LOOK_MS   5000   /* at the log's begins and ends */
+#define KEEP_MS   600000 /* what is not owned any more: it may come back after a restart */
 #define ADMIN_MS  10000
 
 static int path_of(const struct view_opts *o, char *path, size_t size, struct err *e)
@@ -73,16 +74,19 @@ static void remove_files(const char *path)
 
 /* ---- the journal ---- */
 
-/* Where each partition begins and ends now; positions that are not there any more begin anew.
+/* Where each partition that is kept begins and ends now; positions that are not there any more
+ * begin anew.
  * -EPROTO: the journal is another one. */
 static int look(struct fill *f, struct kadmin *a, const struct names *n, struct err *e)
 {
     for (int i = 0; i < f->n; i++) {
         struct place *p = &f->places[i];
         int64_t low, high;
-        int error = kadmin_watermarks(a, n->runs, i, &low, &high, ADMIN_MS, e);
+        int error = p->followed ? kadmin_watermarks(a, n->runs, i, &low, &high, ADMIN_MS, e) : 0;
         if (error)
             return error;
+        if (!p->followed)
+            continue;
         if (p->next > high)
             return err_set(e, -EPROTO, NULL,
                            "partition %d of the journal ends at %" PRId64
@@ -95,6 +99,7 @@ static int look(struct fill *f, struct kadmin *a, const struct names *n, struct 
             p->next = s.from;
             p->epoch = s.epoch;
             p->nonce = s.nonce;
+            p->moved = true;
         }
         p->high = high;
         if (low > p->low && fill_cut(f, i, low))
@@ -108,6 +113,8 @@ static void tell_progress(struct view *v, const struct fill *f)
     struct view_progress p = {.complete = true};
     for (int i = 0; i < f->n; i++) {
         const struct place *x = &f->places[i];
+        if (!x->followed)
+            continue;
         p.complete = p.complete && x->next >= x->high;
         p.done += x->next;
         p.total += x->next > x->high ? x->next : x->high;
@@ -125,6 +132,7 @@ struct filling {
     struct kadmin *admin;
     struct kfollow *follow;
     ino_t inode;
+    int64_t told; /* which set of partitions it follows */
     int64_t looked_ms;
     bool once; /* until it is complete */
     void (*progress)(void *arg, int64_t done, int64_t total);
@@ -173,29 +181,76 @@ static void close_all(struct filling *x)
     fill_close(&x->fill);
 }
 
-static int open_all(struct filling *x)
+static int open_file(struct filling *x)
 {
     struct view *v = x->v;
     struct stat st;
     int n = 0;
-    int64_t *from;
     if (!x->admin && !(x->admin = kadmin_new(v->o.config, &x->e)))
         return x->e.code;
     int error = kadmin_topic(x->admin, v->names.runs, &n, NULL, ADMIN_MS, &x->e);
     if (!error)
         error = fill_open(&x->fill, v->path, v->names.runs, n, &x->e);
-    if (!error)
-        error = look(&x->fill, x->admin, &v->names, &x->e);
-    if (error || !(from = calloc((size_t)n, sizeof *from)))
-        return error ? error : -ENOMEM;
-    for (int i = 0; i < n; i++)
-        from[i] = x->fill.places[i].next;
     x->inode = stat(v->path, &st) == 0 ? st.st_ino : 0;
+    return error;
+}
+
+/* Which partitions are to be kept now; which of view_own's sets that is. */
+static int64_t choose(struct view *v, struct fill *f)
+{
+    int64_t now = clock_boot_ms();
+    pthread_mutex_lock(&v->lock);
+    int64_t told = v->told;
+    for (int i = 0; i < f->n; i++) {
+        struct place *p = &f->places[i];
+        p->followed = !v->o.owned || intset_has(&v->owned, i);
+        p->lost_ms = p->followed ? 0 : p->lost_ms ? p->lost_ms : now;
+    }
+    pthread_mutex_unlock(&v->lock);
+    return told;
+}
+
+/* From the stored offsets of the partitions that are to be kept. */
+static int open_follow(struct filling *x)
+{
+    struct view *v = x->v;
+    struct fill *f = &x->fill;
+    x->follow = kfollow_free(x->follow);
+    x->told = choose(v, f);
+    int error = look(f, x->admin, &v->names, &x->e);
+    int64_t *from = error ? NULL : calloc((size_t)f->n, sizeof *from);
+    if (error || !from)
+        return error ? error : -ENOMEM;
+    for (int i = 0; i < f->n; i++)
+        from[i] = f->places[i].followed ? f->places[i].next : KFOLLOW_NONE;
     x->looked_ms = clock_boot_ms();
-    x->follow = kfollow_new(v->o.config, v->names.runs, from, n, &x->e);
+    x->follow = kfollow_new(v->o.config, v->names.runs, from, f->n, &x->e);
     free(from);
-    tell_progress(v, &x->fill);
+    tell_progress(v, f);
+    pthread_mutex_lock(&v->lock);
+    v->followed = x->told;
+    pthread_mutex_unlock(&v->lock);
     return x->follow ? 0 : x->e.code;
+}
+
+static bool other_partitions(struct filling *x)
+{
+    pthread_mutex_lock(&x->v->lock);
+    bool other = x->v->told != x->told;
+    pthread_mutex_unlock(&x->v->lock);
+    return other;
+}
+
+/* What was lost for long. */
+static int forget(struct filling *x)
+{
+    int error = 0;
+    for (int i = 0; i < x->fill.n && !error; i++) {
+        const struct place *p = &x->fill.places[i];
+        if (p->next && p->lost_ms && x->looked_ms - p->lost_ms > KEEP_MS)
+            error = fill_drop(&x->fill, i);
+    }
+    return error;
 }
 
 /* One transaction. 0, or what ends the following. */
@@ -218,6 +273,8 @@ static int turn(struct filling *x)
         x->looked_ms = clock_boot_ms();
         if (error == -EPROTO || error == -EIO)
             return error; /* others: the broker is away */
+        if ((error = forget(x)))
+            return error;
     }
     int error = fill_commit(&x->fill);
     tell_progress(x->v, &x->fill);
@@ -228,8 +285,12 @@ static int turn(struct filling *x)
 
 static int follow(struct filling *x)
 {
-    int error = open_all(x);
+    int error = open_file(x);
+    if (!error)
+        error = open_follow(x);
     while (!error && !stopping(x->v)) {
+        if (other_partitions(x) && (error = open_follow(x)))
+            break;
         error = turn(x);
         if (x->once && !error && x->v->progress.complete)
             break;
@@ -313,6 +374,7 @@ struct view *view_free(struct view *v)
         close(v->lock_fd);
     pthread_mutex_destroy(&v->lock);
     pthread_cond_destroy(&v->wake);
+    intset_free(&v->owned);
     free(v);
     return NULL;
 }
@@ -343,6 +405,34 @@ void view_progress(struct view *v, struct view_progress *ret)
 {
     pthread_mutex_lock(&v->lock);
     *ret = v->progress;
+    ret->complete = ret->complete && v->followed == v->told;
+    pthread_mutex_unlock(&v->lock);
+}
+
+int view_own(struct view *v, const struct intset *owned)
+{
+    struct intset copy;
+    int error = intset_copy(&copy, owned);
+    if (error)
+        return error;
+    pthread_mutex_lock(&v->lock);
+    if (!intset_same(&v->owned, &copy)) {
+        struct intset old = v->owned;
+        v->owned = copy;
+        copy = old;
+        v->told++;
+    }
+    pthread_mutex_unlock(&v->lock);
+    intset_free(&copy);
+    return 0;
+}
+
+void view_keeps(struct view *v, struct intset *of)
+{
+    pthread_mutex_lock(&v->lock);
+    for (int i = 0; i < of->n && v->o.owned; i++)
+        if (!intset_has(&v->owned, i))
+            intset_del(of, i);
     pthread_mutex_unlock(&v->lock);
 }
 

@@ -1,7 +1,7 @@
 /* The read model: what the journal says of each run, in a SQLite file, for lists, counts and
  * search. Never the truth: it is filled from the journal alone, with the offsets in the same
  * transaction, and a file that is gone, damaged, of another version or of another journal is made
- * anew.
+ * anew. It keeps all partitions of the journal, or those that this node owns.
  *
  *   a thread of its own:  open -> read from the stored offsets -> a transaction each 200 ms (2 s
  * while it is far behind) or 50,000 records -> ...
@@ -16,6 +16,7 @@
 #pragma once
 #include <json-c/json.h>
 
+#include "base/intset.h"
 #include "base/logger.h"
 #include "config/config.h"
 #include "core/ids.h"
@@ -30,11 +31,17 @@ struct view_opts {
     const struct config *config; /* borrowed */
     struct log *log;
     const char *data_dir; /* the file is DIR/view/GROUP.db */
+    bool owned;           /* only the partitions that view_own names: none before */
 };
 /* Starts the thread. -EBUSY: another process fills this file; -EACCES and the like of the folder.
  */
 struct view *view_open(const struct view_opts *o, struct err *e);
 struct view *view_free(struct view *v); /* ends the thread: at most a second */
+/* Which partitions to keep, as often as may be. Those that are not owned any more are not answered
+ * for; their rows are removed ten minutes later. -ENOMEM: the former set holds. Any thread. */
+int view_own(struct view *v, const struct intset *owned);
+/* Takes out of `of` what is not kept here. Any thread. */
+void view_keeps(struct view *v, struct intset *of);
 
 struct view_progress {
     bool complete;       /* everything that the journal had a moment ago is in it */
@@ -49,12 +56,18 @@ struct view_query {
     int64_t from_ms, to_ms;                          /* requested in [from, to) */
     int64_t limit;
     const char *cursor; /* `next` of an earlier answer */
+    /* Only of these; what is not kept here is not told as such. */
+    const struct intset *partitions;
 };
 /* {"runs":[...],"next":cursor or null}; the members of a run are those of trace_json. -EINVAL a bad
  * cursor, -ETIMEDOUT, -EAGAIN: the file is being made. */
 int view_list(struct view *v, const struct view_query *q, struct json_object **ret, struct err *e);
-/* {"agents":{NAME:{STATUS:N}},"statuses":{STATUS:N}}; agent NULL: all. */
-int view_counts(struct view *v, const char *agent, struct json_object **ret, struct err *e);
+/* {"agents":{NAME:{STATUS:N}},"statuses":{STATUS:N}}; of the query only `agent` and `partitions`
+ * count. */
+int view_counts(struct view *v, const struct view_query *q, struct json_object **ret,
+                struct err *e);
+/* The place of a run in lists, for `cursor`: its `requestedAt` and id. -EINVAL: it has none. */
+int view_cursor(struct json_object *run, char *ret, size_t size);
 /* The offset of the run's request, and its agent's name ("" unknown). -ENOENT. Any may be NULL. */
 int view_run(struct view *v, const char *id, int64_t *ret_first, char *ret_agent, size_t size,
              struct err *e);

@@ -129,7 +129,7 @@ static char *dump(struct fill *f)
     static const char *const questions[] = {
         "SELECT id, agent, version, status, key, feed, partition, first, last, requested, started,"
         " ended, priority, fork_of, error, words FROM runs ORDER BY id",
-        "SELECT agent, status, n FROM counts WHERE n <> 0 ORDER BY 1, 2",
+        "SELECT agent, status, partition, n FROM counts WHERE n <> 0 ORDER BY 1, 2, 3",
         "SELECT r.id FROM search JOIN runs r ON r.n = search.rowid WHERE search MATCH 'oh' ORDER "
         "BY 1",
         "SELECT r.id FROM search JOIN runs r ON r.n = search.rowid WHERE search MATCH 'because*'"
@@ -138,7 +138,7 @@ static char *dump(struct fill *f)
     struct buf b;
     buf_init(&b, 1 << 20);
     for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
-        NEED(sqlite3_exec(f->db, questions[i], add_row, &b, NULL) == SQLITE_OK);
+        NEED(sqlite3_exec(f->db.db, questions[i], add_row, &b, NULL) == SQLITE_OK);
     char *text = buf_take(&b);
     NEED(text != NULL);
     return text;
@@ -221,6 +221,54 @@ TEST(what_waits_to_be_written_is_bounded_and_cutting_sees_it)
         CHECK(!line || memmem(at, (size_t)(line - at), "|3|k", 4) == NULL);
     }
     free(text);
+    fill_close(&f);
+    unlink(path);
+    drop(&j);
+}
+
+/* How many lines behind the first begin with a run id of the partition. */
+static int lines_of(const char *text, int partition)
+{
+    char begin[8];
+    int n = 0;
+    (void)snprintf(begin, sizeof begin, "\n%04x", partition);
+    for (const char *at = text; (at = strstr(at, begin)); at++)
+        n++;
+    return n;
+}
+
+TEST(a_partition_that_is_dropped_leaves_nothing_and_can_be_made_again)
+{
+    struct journal j;
+    struct fill f;
+    struct err e = {0};
+    char path[] = "/tmp/tm_fill_XXXXXX";
+    int fd = mkstemp(path);
+    NEED(fd >= 0);
+    close(fd);
+    make(&j, 5);
+    NEED(fill_open(&f, path, "journal", PARTITIONS, &e) == 0);
+    for (size_t i = 0; i < j.n; i++)
+        NEED(fill_record(&f, &j.k[i]) == 0);
+    NEED(fill_commit(&f) == 0);
+    char *whole = dump(&f);
+    CHECK(lines_of(whole, 1) > RUNS / 4);
+    NEED(fill_drop(&f, 1) == 0 && fill_commit(&f) == 0);
+    char *less = dump(&f);
+    CHECK_INT(lines_of(less, 1), 0);
+    CHECK(lines_of(less, 0) > RUNS / 4);
+    CHECK(!strstr(less, "|1|1|\n") && strstr(less, "|0|1|\n")); /* counts: partition, number */
+    NEED(fill_places(&f) == 0);
+    CHECK_INT(f.places[1].next, 0);
+    CHECK_INT(f.places[0].next, j.end[0]);
+    for (size_t i = 0; i < j.n; i++)
+        NEED(fill_record(&f, &j.k[i]) == 0);
+    NEED(fill_commit(&f) == 0);
+    char *again = dump(&f);
+    CHECK_STR(again, whole);
+    free(whole);
+    free(less);
+    free(again);
     fill_close(&f);
     unlink(path);
     drop(&j);
