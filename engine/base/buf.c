@@ -136,6 +136,19 @@ char *buf_reserve(struct buf *b, size_t n)
     return grow(b, n) ? b->p + b->n : NULL;
 }
 
+int buf_add_uri(struct buf *b, const char *text, const char *also)
+{
+    for (; *text; text++) {
+        char c = *text;
+        if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+            strchr("-._~", c) || strchr(also, c))
+            buf_addc(b, c);
+        else
+            buf_addf(b, "%%%02X", (unsigned char)c);
+    }
+    return b->error;
+}
+
 void buf_commit(struct buf *b, size_t used)
 {
     assert(used <= b->cap - b->n);

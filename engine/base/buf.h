@@ -28,6 +28,9 @@ int buf_adds(struct buf *b, const char *s);
 int buf_add_slice(struct buf *b, struct slice s);
 int buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int buf_vaddf(struct buf *b, const char *fmt, va_list ap);
+/* Escaped for a part of a URI: all but the unreserved characters and those in `also` (RFC 3986,
+ * sections 2.1 and 2.3). */
+int buf_add_uri(struct buf *b, const char *text, const char *also);
 /* Room for n bytes at the end, to be filled by the caller, who then calls buf_commit(b, used). */
 char *buf_reserve(struct buf *b, size_t n);
 void buf_commit(struct buf *b, size_t used);

@@ -40,16 +40,6 @@ bool client_wanted(const struct cli *c)
     return s && *s && (cli_has(c, "server") || !cli_has(c, "brokers"));
 }
 
-void client_escape(struct buf *b, const char *text)
-{
-    for (; *text; text++)
-        if (strchr("-._~", *text) || (*text >= '0' && *text <= '9') ||
-            (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z'))
-            buf_addc(b, *text);
-        else
-            buf_addf(b, "%%%02X", (unsigned char)*text);
-}
-
 void client_free(struct client *k)
 {
     if (!k)

@@ -34,6 +34,4 @@ int client_get(struct cli *c, const char *path, struct json_object **ret);
  * *ret_first (NULL: not wanted) is the first page, without the member and without `next`. */
 int client_pages(struct cli *c, const char *path, const char *name, struct json_object *list,
                  struct json_object **ret_first);
-/* Adds text as a part of a path or a value of a query (RFC 3986, section 2). */
-void client_escape(struct buf *b, const char *text);
 void client_free(struct client *k);

@@ -421,8 +421,11 @@ static void close_engine(struct engine *g)
 static void open_view(struct engine *g)
 {
     struct err e = {0};
-    struct view_opts o = {.config = g->c->config, .log = g->log, .data_dir = g->data};
-    if (strcmp(g->c->config->view, "all") != 0 || (g->view = view_open(&o, &e)))
+    struct view_opts o = {.config = g->c->config,
+                          .log = g->log,
+                          .data_dir = g->data,
+                          .owned = !strcmp(g->c->config->view, "owned")};
+    if (!strcmp(g->c->config->view, "none") || (g->view = view_open(&o, &e)))
         return;
     log_warn(g->log, "no read model, so no lists of runs", "error=%s hint=%s", log_q(e.msg),
              log_q(e.hint));

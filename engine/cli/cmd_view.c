@@ -1,6 +1,7 @@
 /* view rebuild|show: the read model of a data folder. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -45,6 +46,10 @@ int cmd_view_rebuild(struct cli *c)
         error = view_remove(&o, &c->e);
     if (error)
         return cli_fail(c, error);
+    if (strcmp(c->config->view, "all") != 0) { /* only a node knows which partitions it owns */
+        printf("removed; with `view: %s` a node makes what it keeps by itself\n", c->config->view);
+        return EXIT_DONE;
+    }
     error = view_build(&o, on_progress, c, &c->e);
     if (c->tty)
         fprintf(stderr, "\r\033[K");

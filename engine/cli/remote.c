@@ -13,7 +13,7 @@ static void path_to(struct buf *b, const char *what, const char *part, const cha
 {
     buf_init(b, 64 * 1024);
     buf_adds(b, what);
-    client_escape(b, part);
+    buf_add_uri(b, part, "");
     buf_adds(b, rest);
 }
 
@@ -58,7 +58,7 @@ static int agent_path(struct cli *c, char *ref, struct buf *b, const char **ret_
                          ref);
     *slash = 0;
     path_to(b, "/v1/agents/", ref, "/");
-    client_escape(b, slash + 1);
+    buf_add_uri(b, slash + 1, "");
     *slash = '/';
     return 0;
 }
@@ -77,7 +77,7 @@ static int apply(struct cli *c, const struct flow *f)
     struct json_object *o = NULL;
     struct buf b;
     path_to(&b, "/v1/agents/", fi->ns, "/");
-    client_escape(&b, fi->name);
+    buf_add_uri(&b, fi->name, "");
     buf_addf(&b, "?force=%s&dryRun=%s", cli_has(c, "force") ? "true" : "false",
              cli_has(c, "dry-run") ? "true" : "false");
     struct client_ask q = {.method = "PUT",
@@ -126,7 +126,7 @@ int remote_agents_show(struct cli *c)
         return status;
     if (version) {
         buf_adds(&b, "?version=");
-        client_escape(&b, version);
+        buf_add_uri(&b, version, "");
     }
     int error = client_get(c, b.p, &o);
     if (c->format == OUT_TABLE)
@@ -162,7 +162,7 @@ static void add_attribute(struct buf *b, const char *name, const char *value)
     if (b->n)
         buf_addc(b, 0);
     buf_addf(b, "ce-%s: ", name);
-    client_escape(b, value); /* the HTTP binding of CloudEvents 1.0, section 3.1.3.2 */
+    buf_add_uri(b, value, ""); /* the HTTP binding of CloudEvents 1.0, section 3.1.3.2 */
 }
 
 /* In binary mode. Its id is made here if --id gives none, so a repeat under way is the same event.
@@ -324,7 +324,7 @@ int remote_dlq_list(struct cli *c)
     for (size_t i = 0; (w = cli_nth(c, "where", i)); i++) {
         const char *eq = strchr(w, '=');
         buf_addf(&b, "&%.*s=", (int)(eq - w), w);
-        client_escape(&b, eq + 1);
+        buf_add_uri(&b, eq + 1, "");
     }
     status = list(c, b.p, "letters", letters_columns);
     buf_free(&b);

@@ -123,7 +123,7 @@ static void add_conditions(struct cli *c, struct buf *b)
     for (size_t i = 0; (w = cli_nth(c, "where", i)); i++) {
         const char *eq = strchr(w, '=');
         buf_addf(b, "&%.*s=", (int)(eq - w), w);
-        client_escape(b, eq + 1);
+        buf_add_uri(b, eq + 1, "");
     }
 }
 
@@ -141,7 +141,7 @@ static int list_pages(struct cli *c, int64_t max, struct json_object *list, bool
         add_conditions(c, &b);
         if (cursor) {
             buf_adds(&b, "&cursor=");
-            client_escape(&b, cursor);
+            buf_add_uri(&b, cursor, "");
         }
         error = buf_error(&b) ? buf_error(&b) : client_get(c, b.p, &page);
         buf_free(&b);
@@ -238,21 +238,21 @@ static int start_path(struct cli *c, struct buf *b)
     (void)sl_split(&rest, '/', &ns);
     buf_adds(b, "/v1/agents/");
     if ((text = sl_dup(ns)))
-        client_escape(b, text);
+        buf_add_uri(b, text, "");
     free(text);
     buf_adds(b, "/");
     if ((text = sl_dup(rest)))
-        client_escape(b, text);
+        buf_add_uri(b, text, "");
     free(text);
     buf_adds(b, "/runs?");
     if (version.n && (text = sl_dup(version))) {
         buf_adds(b, "version=");
-        client_escape(b, text);
+        buf_add_uri(b, text, "");
         free(text);
     }
     if (key) {
         buf_adds(b, "&key=");
-        client_escape(b, key);
+        buf_add_uri(b, key, "");
     }
     return 0;
 }

@@ -46,11 +46,12 @@ struct config {
     size_t ntopics;
     char *http_listen;                  /* "127.0.0.1:8274"; "off": no HTTP */
     char *http_tls_cert, *http_tls_key; /* PEM files, both or none */
+    char *http_tls_ca;                  /* PEM file; NULL: the system's authorities */
     char **http_cors; /* origins of web pages that may ask, NULL-terminated; NULL: none */
     int http_body_kib, http_connections;
     int64_t http_request_ms, http_idle_ms;
     int http_streams;             /* 10,000 */
-    char *view;                   /* "all" or "none" */
+    char *view;                   /* "all", "owned" or "none" */
     char *log_level, *log_format; /* "info"; "auto" | "logfmt" */
     char *log_data, *log_listen;  /* the embedded log of dev: folder and HOST:PORT */
     char *events_default;         /* topic for emit when no other fits, or NULL */

@@ -9,7 +9,7 @@
 #include "config/config_int.h"
 
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
-static const char *const views[] = {"all", "none", NULL};
+static const char *const views[] = {"all", "owned", "none", NULL};
 static const char *const formats[] = {"auto", "logfmt", NULL};
 
 #define AT(member) offsetof(struct config, member)
@@ -48,6 +48,8 @@ const struct field config_fields[] = {
      "PEM file with the certificate and those between it and the root: HTTPS instead of HTTP."},
     {"http.tls.key", FIELD_PATH, AT(http_tls_key), 1, CONFIG_TEXT_MAX, NULL, NULL,
      "PEM file with the certificate's private key, without a passphrase."},
+    {"http.tls.ca", FIELD_PATH, AT(http_tls_ca), 1, CONFIG_TEXT_MAX, NULL, NULL,
+     "PEM file with the authorities of the other nodes' certificates; unset: the system's."},
     {"http.cors", FIELD_ORIGINS, AT(http_cors), 0, CONFIG_ORIGINS_MAX, NULL, NULL,
      "Origins of web pages that may ask, such as https://app.example.com; unset: none."},
     {"http.body", FIELD_INT, AT(http_body_kib), 1, 65536, NULL, "1024",
@@ -61,7 +63,9 @@ const struct field config_fields[] = {
     {"http.idle", FIELD_DURATION, AT(http_idle_ms), 1000, 3600000, NULL, "60s",
      "How long a connection is kept between two requests."},
     {"view", FIELD_WORD, AT(view), 0, 0, views, "all",
-     "Whether this node keeps a read model of all runs (SQLite, in its data folder): all or none."},
+     "The runs that this node's read model keeps (SQLite, in its data folder): all, owned (those "
+     "of "
+     "its partitions) or none."},
     {"log.level", FIELD_WORD, AT(log_level), 0, 0, levels, "info", "error, warn, info or debug."},
     {"log.format", FIELD_WORD, AT(log_format), 0, 0, formats, "auto",
      "auto is short and coloured on a terminal; logfmt is one event a line."},

@@ -56,12 +56,7 @@ static bool wanted(void *arg, struct json_object *o)
 static void add_escaped(struct buf *b, const char *name, const char *v)
 {
     buf_addf(b, "&%s=", name);
-    for (; *v; v++)
-        if (strchr("-._~/:", *v) || (*v >= '0' && *v <= '9') || (*v >= 'a' && *v <= 'z') ||
-            (*v >= 'A' && *v <= 'Z'))
-            buf_addc(b, *v);
-        else
-            buf_addf(b, "%%%02X", (unsigned char)*v);
+    buf_add_uri(b, v, "/:");
 }
 
 static void put_next(struct json_object *o, const struct dlq *d, int partition, int64_t offset)

@@ -56,6 +56,10 @@ struct gateway {
     pthread_mutex_t lock;  /* of admins */
     struct owners *owners; /* of journal partitions, as read so far */
     struct tail *tail;     /* the journal's live end */
+    struct peers *peers;   /* the other nodes */
+    struct http *client;   /* asks them; NULL: none was asked yet */
+    int64_t unanswered_ms; /* when it was last told that one did not answer */
+    char node_id[256];     /* of this node; "": there was none yet */
     struct list streams;   /* struct stream */
     int64_t beat_ms;       /* of the next heartbeat */
     bool quiet;

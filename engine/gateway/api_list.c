@@ -1,69 +1,14 @@
-/* Lists and counts of runs, by the read model, in jobs off the loop's thread. */
+/* Lists and counts of runs: the parameters; gather.c answers. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "core/state.h"
-#include "gateway/job.h"
-#include "view/view.h"
+#include "gateway/gather.h"
 
-#define RUNS 50 /* of one answer, if `limit` says nothing */
-
-struct list_job {
-    struct api_job job;
-    struct view *view;
-    struct view_query q; /* its texts are in `texts` */
-    char *texts[6];
-};
-
-static void list_release(struct api_job *j)
-{
-    struct list_job *l = LIST_ENTRY(j, struct list_job, job);
-    for (size_t i = 0; i < sizeof l->texts / sizeof *l->texts; i++)
-        free(l->texts[i]);
-}
-
-static void put_complete(struct list_job *l)
-{
-    struct view_progress p;
-    view_progress(l->view, &p);
-    js_put_new(l->job.o, "complete", json_object_new_boolean(p.complete));
-}
-
-static void do_list(struct api_job *j, struct kadmin *a)
-{
-    struct list_job *l = LIST_ENTRY(j, struct list_job, job);
-    if (view_list(l->view, &l->q, &j->o, &j->read.e))
-        return;
-    j->status = 200;
-    put_complete(l);
-}
-
-static void do_counts(struct api_job *j, struct kadmin *a)
-{
-    struct list_job *l = LIST_ENTRY(j, struct list_job, job);
-    if (view_counts(l->view, &l->q, &j->o, &j->read.e))
-        return;
-    j->status = 200;
-    put_complete(l);
-}
-
-static struct list_job *list_new(struct call *c)
-{
-    struct list_job *l = c->g->o.view ? calloc(1, sizeof *l) : NULL;
-    if (l) {
-        l->view = c->g->o.view;
-        l->job.release = list_release;
-        return l;
-    }
-    if (c->g->o.view)
-        api_later(c, 503, "try again", "no memory for the request");
-    else
-        http_problem(c->r, 501, NULL, "ask a node with `view: all`",
-                     "this node keeps no read model (view: none), and so lists no runs");
-    return NULL;
-}
+#define RUNS        50          /* of one answer, if `limit` says nothing */
+#define QUERY_BYTES (64 * 1024) /* of the URL for other nodes; more than a request's head has */
 
 /* "completed,faulted". */
 static bool read_statuses(struct call *c, unsigned *ret)
@@ -95,45 +40,74 @@ static bool read_time(struct call *c, const char *name, int64_t *ret)
     return false;
 }
 
-static bool read_texts(struct call *c, struct list_job *l)
+static bool read_texts(struct call *c, struct gather *x)
 {
     static const char *const names[] = {"agent", "key", "feed", "version", "text", "cursor"};
-    const char **const to[] = {&l->q.agent,   &l->q.key,  &l->q.feed,
-                               &l->q.version, &l->q.text, &l->q.cursor};
+    const char **const to[] = {&x->q.agent,   &x->q.key,  &x->q.feed,
+                               &x->q.version, &x->q.text, &x->q.cursor};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *v = http_query(c->r, names[i]);
-        if (v && !(l->texts[i] = strdup(v))) {
+        if (v && !(x->texts[i] = strdup(v))) {
             api_later(c, 503, "try again", "no memory for the request");
             return false;
         }
-        *to[i] = l->texts[i];
+        *to[i] = x->texts[i];
     }
     return true;
 }
 
-static void list_runs(struct call *c)
+/* Which partitions are asked for: all, or those of the parameter. */
+static bool read_partitions(struct call *c, struct gather *x)
 {
-    struct list_job *l = list_new(c);
-    if (!l)
-        return;
-    if (!api_query_int(c, "limit", 1, VIEW_LIMIT_MAX, RUNS, &l->q.limit) ||
-        !read_statuses(c, &l->q.statuses) || !read_time(c, "from", &l->q.from_ms) ||
-        !read_time(c, "to", &l->q.to_ms) || !read_texts(c, l)) {
-        api_job_drop(&l->job);
-        return;
+    const char *v = http_query(c->r, "partitions");
+    int n = c->g->n ? node_partitions(c->g->n) : 0;
+    if ((v || strcmp(c->g->config->view, "all") != 0) && !api_need_node(c))
+        return false;
+    if (intset_init(&x->want, n)) {
+        api_later(c, 503, "try again", "no memory for the request");
+        return false;
     }
-    api_job_start(c, &l->job, do_list);
+    x->own = v != NULL;
+    if (!v)
+        intset_fill(&x->want);
+    else if (intset_read(&x->want, sl_str(v)) < 0) {
+        http_problem(c->r, 400, NULL, "as in 0-3,7",
+                     "the parameter partitions is no set of "
+                     "numbers below %d",
+                     n);
+        return false;
+    }
+    return true;
 }
 
-static void count_runs(struct call *c)
+/* What another node is asked: the same, but for `partitions`. */
+static bool copy_query(struct call *c, struct gather *x, const struct param *params)
 {
-    struct list_job *l = list_new(c);
-    if (!l)
-        return;
-    if (read_texts(c, l))
-        api_job_start(c, &l->job, do_counts);
-    else
-        api_job_drop(&l->job);
+    buf_init(&x->query, QUERY_BYTES);
+    for (const struct param *p = params; p->name; p++) {
+        const char *v = http_query(c->r, p->name);
+        if (!v || !strcmp(p->name, "partitions"))
+            continue;
+        buf_addf(&x->query, "%s=", p->name);
+        buf_add_uri(&x->query, v, "");
+        buf_addc(&x->query, '&');
+    }
+    if (buf_error(&x->query) == 0)
+        return true;
+    api_later(c, 503, "try again", "no memory for the request");
+    return false;
+}
+
+static struct gather *gather_of(struct call *c, bool counts)
+{
+    struct gather *x = calloc(1, sizeof *x);
+    if (!x) {
+        api_later(c, 503, "try again", "no memory for the request");
+        return NULL;
+    }
+    x->view = c->g->o.view;
+    x->counts = counts;
+    return x;
 }
 
 #define TEXT       "{\"type\":\"string\"}"
@@ -145,18 +119,24 @@ static void count_runs(struct call *c)
     ",\"partition\":{\"type\":\"integer\"},\"offset\":{\"type\":\"integer\"},\"lastOffset\":{"     \
     "\"type\":\"integer\"},\"requestedAt\":" MAYBE_TEXT ",\"startedAt\":" MAYBE_TEXT               \
     ",\"endedAt\":" MAYBE_TEXT ",\"error\":{},\"forkOf\":" TEXT "}}"
+#define MISSING "{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}"
 #define RUNS_SCHEMA                                                                                \
-    "{\"type\":\"object\",\"required\":[\"runs\",\"next\",\"complete\"],\"properties\":{"          \
+    "{\"type\":\"object\",\"required\":[\"runs\",\"next\",\"complete\",\"missing\"],"              \
+    "\"properties\":{"                                                                             \
     "\"runs\":{\"type\":\"array\",\"items\":" RUN "},\"next\":" MAYBE_TEXT                         \
-    ",\"complete\":{\"type\":\"boolean\"}}}"
+    ",\"complete\":{\"type\":\"boolean\"},\"missing\":" MISSING "}}"
 #define BY_STATUS                                                                                  \
     "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"integer\",\"minimum\":0}}"
 #define COUNTS_SCHEMA                                                                              \
-    "{\"type\":\"object\",\"required\":[\"statuses\",\"agents\",\"complete\"],\"properties\":{"    \
+    "{\"type\":\"object\",\"required\":[\"statuses\",\"agents\",\"complete\",\"missing\"],"        \
+    "\"properties\":{"                                                                             \
     "\"statuses\":" BY_STATUS                                                                      \
     ",\"agents\":{\"type\":\"object\",\"additionalProperties\":" BY_STATUS                         \
-    "},\"complete\":{\"type\":\"boolean\"}}}"
+    "},\"complete\":{\"type\":\"boolean\"},\"missing\":" MISSING "}}"
 
+#define PARTITIONS                                                                                 \
+    "only what this node itself keeps of these partitions, as in 0-3,7: what one node asks "       \
+    "another"
 static const struct param list_params[] = {
     {"agent", "query", TEXT, "only of this agent, NAMESPACE/NAME"},
     {"status", "query", TEXT, "only with this status, or one of several (comma)"},
@@ -172,19 +152,57 @@ static const struct param list_params[] = {
      "runs of one answer; default 50"},
     {"cursor", "query", TEXT,
      "`next` of an earlier answer: goes on there, whatever came meanwhile"},
+    {"partitions", "query", TEXT, PARTITIONS},
     {NULL}};
 static const struct param count_params[] = {{"agent", "query", TEXT,
                                              "only of this agent, NAMESPACE/NAME"},
+                                            {"partitions", "query", TEXT, PARTITIONS},
                                             {NULL}};
 static const struct answer list_answers[] = {
-    {200, "the newest first; complete: false while the read model still catches up", RUNS_SCHEMA},
-    {501, "this node keeps no read model", "{\"$ref\":\"#/components/schemas/Problem\"}"},
+    {200, "the newest first; complete: false while read models catch up, or partitions are missing",
+     RUNS_SCHEMA},
+    {501, "no node that can be asked keeps a read model",
+     "{\"$ref\":\"#/components/schemas/Problem\"}"},
     {0}};
 static const struct answer count_answers[] = {{200, "how many runs have which status",
                                                COUNTS_SCHEMA},
-                                              {501, "this node keeps no read model",
+                                              {501, "no node that can be asked keeps a read model",
                                                "{\"$ref\":\"#/components/schemas/Problem\"}"},
                                               {0}};
+
+static bool read_cursor(struct call *c, const struct gather *x)
+{
+    struct err e = {0};
+    if (view_cursor_check(x->q.cursor, &e) == 0)
+        return true;
+    http_problem(c->r, 400, NULL, e.hint, "%s", e.msg);
+    return false;
+}
+
+static void list_runs(struct call *c)
+{
+    struct gather *x = gather_of(c, false);
+    if (!x)
+        return;
+    if (api_query_int(c, "limit", 1, VIEW_LIMIT_MAX, RUNS, &x->q.limit) &&
+        read_statuses(c, &x->q.statuses) && read_time(c, "from", &x->q.from_ms) &&
+        read_time(c, "to", &x->q.to_ms) && read_texts(c, x) && read_cursor(c, x) &&
+        read_partitions(c, x) && copy_query(c, x, list_params))
+        gather_start(c, x);
+    else
+        gather_drop(x);
+}
+
+static void count_runs(struct call *c)
+{
+    struct gather *x = gather_of(c, true);
+    if (!x)
+        return;
+    if (read_texts(c, x) && read_partitions(c, x) && copy_query(c, x, count_params))
+        gather_start(c, x);
+    else
+        gather_drop(x);
+}
 
 const struct route routes_list[] = {
     {.method = "GET",

@@ -5,8 +5,10 @@
 
 #include "gateway/api_int.h"
 #include "gateway/owners.h"
+#include "gateway/peers.h"
 #include "gateway/streams.h"
 #include "gateway/tail.h"
+#include "loop/http.h"
 
 #define QUIET_MS 20
 
@@ -74,6 +76,7 @@ static void on_tick(struct loop_timer *t)
     struct gateway *g = LIST_ENTRY(t, struct gateway, tick);
     api_sends_tick(g);
     streams_tick(g);
+    peers_tick(g);
     loop_timer_set(g->loop, t, loop_now(g->loop) + GATEWAY_TICK_MS);
 }
 
@@ -143,7 +146,8 @@ struct gateway *gateway_open(const struct gateway_opts *o, struct err *e)
         err_set(e, -ENOMEM, "give the process more memory", "no memory for the gateway");
         return gateway_free(g);
     }
-    if (!(g->pool = pool_new(g->loop, GATEWAY_READERS, GATEWAY_READS_MAX, e)) || open_http(g, e))
+    if (!(g->pool = pool_new(g->loop, GATEWAY_READERS, GATEWAY_READS_MAX, e)) || open_http(g, e) ||
+        peers_open(g, e))
         return gateway_free(g);
     g->tick.fn = on_tick;
     loop_timer_set(g->loop, &g->tick, loop_now(g->loop) + GATEWAY_TICK_MS);
@@ -194,8 +198,10 @@ void gateway_node(struct gateway *g, struct node *n)
     }
     g->n = n;
     guard_node(g);
-    if (n)
+    if (n) {
+        (void)snprintf(g->node_id, sizeof g->node_id, "%s", node_id(n));
         tail_node(g->tail, true);
+    }
 }
 
 static void quiet_done(struct gateway *g)
@@ -237,6 +243,8 @@ struct gateway *gateway_free(struct gateway *g)
     gateway_node(g, NULL);
     g->pool = g->pool ? pool_free(g->pool) : NULL; /* reads under way answer their calls */
     http_server_free(g->http);                     /* streams end here */
+    http_free(g->client);
+    peers_free(g);
     g->tail = tail_free(g->tail);
     guard_free(g);
     api_sends_forget(g);

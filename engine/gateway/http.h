@@ -17,9 +17,9 @@
 #include "base/logger.h"
 #include "loop/loop.h"
 
-#define HTTP_HEADER_BYTES_MAX (16 * 1024) /* request line and headers: 431 */
-#define HTTP_PATH_MAX         2048        /* 414 */
-#define HTTP_FIELDS_MAX       100         /* 431 */
+#define HTTP_HEAD_BYTES_MAX (16 * 1024) /* request line and headers: 431 */
+#define HTTP_PATH_MAX       2048        /* 414 */
+#define HTTP_FIELDS_MAX     100         /* 431 */
 
 struct http_server;
 struct http_request;

@@ -123,9 +123,9 @@ void http_head_check(struct MHD_Connection *con, const char *uri, size_t path_n,
     MHD_get_connection_values_n(con, MHD_HEADER_KIND, on_field, &h);
     if (path_n > HTTP_PATH_MAX)
         set(ret, 414, "put data into the body", "a path may have at most %d bytes", HTTP_PATH_MAX);
-    else if (h.bytes + strlen(uri) > HTTP_HEADER_BYTES_MAX)
+    else if (h.bytes + strlen(uri) > HTTP_HEAD_BYTES_MAX)
         set(ret, 431, "send fewer and shorter header fields",
-            "request line and header fields may have at most %d bytes", HTTP_HEADER_BYTES_MAX);
+            "request line and header fields may have at most %d bytes", HTTP_HEAD_BYTES_MAX);
     else if (h.fields > HTTP_FIELDS_MAX)
         set(ret, 431, "send fewer header fields", "there may be at most %d header fields",
             HTTP_FIELDS_MAX);

@@ -117,11 +117,18 @@ void api_job_set(struct api_job *j, int status, struct json_object *o)
 static void on_work(struct api_read *r, struct kadmin *a)
 {
     struct api_job *j = LIST_ENTRY(r, struct api_job, read);
+    buf_reset(&j->text);
     j->fn(j, a);
     if (!r->e.code && !j->type && js_write(j->o, &j->text) < 0)
         err_set(&r->e, -ENOMEM, "ask for less at once", "no memory for the answer");
     json_object_put(j->o);
     j->o = NULL;
+}
+
+void api_job_again(struct api_job *j)
+{
+    if (!api_read_start(j->read.c, &j->read))
+        api_job_drop(j);
 }
 
 void api_job_start(struct call *c, struct api_job *j,

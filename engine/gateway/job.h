@@ -33,6 +33,8 @@ struct api_job {
 void api_job_start(struct call *c, struct api_job *j,
                    void (*fn)(struct api_job *j, struct kadmin *a));
 void api_job_answer(struct api_job *j);
+/* In the loop's thread, after `ready` said no: `fn` once more. The call is answered in any case. */
+void api_job_again(struct api_job *j);
 /* In the loop's thread: another answer than that of `fn`. Takes o over. */
 void api_job_set(struct api_job *j, int status, struct json_object *o);
 void api_job_drop(struct api_job *j); /* not answered: the gateway does */

@@ -51,10 +51,11 @@ int kadmin_delete_records(struct kadmin *a, const char *topic, int partition, in
 int kadmin_committed(struct kadmin *a, const char *group, struct kpart *v, size_t n, int timeout_ms,
                      struct err *e);
 void kparts_free(struct kpart *v, size_t n);
-/* Group members, for `group show`: calls fn for each. */
+/* Group members: calls fn for each, and each of its partitions. `client`: its client id, which is a
+ * node's. */
 int kadmin_group(struct kadmin *a, const char *group, char **ret_state,
-                 void (*fn)(void *arg, const char *member, const char *host, const char *topic,
-                            int partition),
+                 void (*fn)(void *arg, const char *member, const char *client, const char *host,
+                            const char *topic, int partition),
                  void *arg, int timeout_ms, struct err *e);
 
 /* Reads a partition range in this thread: fn returns non-zero to stop (that value is returned).

@@ -156,8 +156,8 @@ void kparts_free(struct kpart *v, size_t n)
 }
 
 static int take_group(const rd_kafka_ConsumerGroupDescription_t *d, char **ret_state,
-                      void (*fn)(void *arg, const char *member, const char *host, const char *topic,
-                                 int partition),
+                      void (*fn)(void *arg, const char *member, const char *client,
+                                 const char *host, const char *topic, int partition),
                       void *arg)
 {
     if (ret_state) {
@@ -170,21 +170,22 @@ static int take_group(const rd_kafka_ConsumerGroupDescription_t *d, char **ret_s
     for (size_t i = 0; fn && i < members; i++) {
         const rd_kafka_MemberDescription_t *m = rd_kafka_ConsumerGroupDescription_member(d, i);
         const char *id = rd_kafka_MemberDescription_consumer_id(m);
+        const char *client = rd_kafka_MemberDescription_client_id(m);
         const char *host = rd_kafka_MemberDescription_host(m);
         const rd_kafka_MemberAssignment_t *as = rd_kafka_MemberDescription_assignment(m);
         const rd_kafka_topic_partition_list_t *v =
             as ? rd_kafka_MemberAssignment_partitions(as) : NULL;
         if (!v || !v->cnt)
-            fn(arg, id, host, NULL, -1);
+            fn(arg, id, client, host, NULL, -1);
         for (int p = 0; v && p < v->cnt; p++)
-            fn(arg, id, host, v->elems[p].topic, v->elems[p].partition);
+            fn(arg, id, client, host, v->elems[p].topic, v->elems[p].partition);
     }
     return 0;
 }
 
 int kadmin_group(struct kadmin *a, const char *group, char **ret_state,
-                 void (*fn)(void *arg, const char *member, const char *host, const char *topic,
-                            int partition),
+                 void (*fn)(void *arg, const char *member, const char *client, const char *host,
+                            const char *topic, int partition),
                  void *arg, int timeout_ms, struct err *e)
 {
     char what[320];

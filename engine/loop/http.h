@@ -32,6 +32,7 @@ struct http_spec {
     int64_t timeout_ms;          /* for the whole request; 0: 24 h */
     int64_t connect_timeout_ms;  /* 0: 10 s */
     struct slice user, password; /* with auth: sent as HTTP authentication */
+    const char *ca;              /* PEM file with the authorities that count; NULL: the system's */
     enum { HTTP_AUTH_NONE, HTTP_AUTH_BASIC, HTTP_AUTH_DIGEST } auth;
 };
 struct http_result {

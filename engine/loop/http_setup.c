@@ -293,6 +293,8 @@ int http_setup(struct http_req *r, const struct http_spec *s, struct err *e)
     code = code ? code : set_auth(r, s);
     code = code ? code : set_limits(r, s);
     code = code ? code : set_rest(r);
+    if (!code && s->ca)
+        code = curl_easy_setopt(r->easy, CURLOPT_CAINFO, s->ca);
     if (!code && s->once)
         code = set_once(r);
     if (code)

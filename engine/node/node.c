@@ -324,6 +324,11 @@ struct kprod *node_producer(const struct node *n)
     return n->plain;
 }
 
+const char *node_id(const struct node *n)
+{
+    return n->node_id;
+}
+
 int node_partitions(const struct node *n)
 {
     return n->partitions;

@@ -40,6 +40,7 @@ struct topic_schemas *node_schemas(const struct node *n); /* NULL: the node does
  * or never when the node is freed before. */
 struct kprod *node_producer(const struct node *n);
 int node_partitions(const struct node *n); /* of the journal */
+const char *node_id(const struct node *n);
 bool node_owns(const struct node *n, int partition);
 /* Requests that wait in the partition for their runs to begin, if this node owns it; else 0. */
 size_t node_waiting(const struct node *n, int partition);

@@ -30,6 +30,9 @@ int marks_delete(struct kadmin *a, const struct names *n, const char *name,
 /* The event topics that the configuration declares. Borrowed texts; the caller frees the array.
  * NULL: no memory. */
 const char **marks_topics(const struct config *c);
+/* Writes PREFIX NAME; o NULL: takes it away. */
+int marks_put(struct kadmin *a, const struct names *n, const char *prefix, const char *name,
+              struct json_object *o, struct err *e);
 /* [{...}] of all marks (prefix "mark/") or replays ("replay/"). */
 int marks_list(struct kadmin *a, const struct names *n, const char *prefix,
                struct json_object **ret, struct err *e);

@@ -9,11 +9,12 @@
 
 #define ADMIN_MS 15000
 
-static void on_member(void *arg, const char *member, const char *host, const char *topic,
-                      int partition)
+static void on_member(void *arg, const char *member, const char *client, const char *host,
+                      const char *topic, int partition)
 {
     struct json_object *o = json_object_new_object();
     js_put_new(o, "member", json_object_new_string(member));
+    js_put_new(o, "node", json_object_new_string(client ? client : ""));
     js_put_new(o, "host", json_object_new_string(host));
     js_put(o, "topic", topic ? json_object_new_string(topic) : NULL);
     js_put(o, "partition", topic ? json_object_new_int(partition) : NULL);

@@ -3,8 +3,8 @@
 #include "log/kadmin.h"
 #include "triggers/names.h"
 
-/* The group of the nodes: its state, and its members as [{member, host, topic, partition}], one for
- * each partition assigned. -ENOENT: no node has run yet. The caller frees both. */
+/* The group of the nodes: its state, and its members as [{member, node, host, topic, partition}],
+ * one for each partition assigned. -ENOENT: no node has run yet. The caller frees both. */
 int lag_members(struct kadmin *a, const struct names *n, char **ret_state,
                 struct json_object **ret_members, struct err *e);
 /* Adds {topic, partition, low, high, committed, lag} of each partition of a topic to the array

@@ -42,8 +42,8 @@ int marks_at(struct kadmin *a, const char *const *topics, int64_t unix_ms, struc
     return offsets_of(a, topics, true, unix_ms, ret, e);
 }
 
-static int put(struct kadmin *a, const struct names *n, const char *prefix, const char *name,
-               struct json_object *o, struct err *e)
+int marks_put(struct kadmin *a, const struct names *n, const char *prefix, const char *name,
+              struct json_object *o, struct err *e)
 {
     char key[300];
     struct buf b;
@@ -160,7 +160,7 @@ int marks_set(struct kadmin *a, const struct names *n, const char *name,
     json_object_object_add(o, "name", json_object_new_string(name));
     add_time(o);
     json_object_object_add(o, "offsets", json_object_get(offsets));
-    error = put(a, n, "mark/", name, o, e);
+    error = marks_put(a, n, "mark/", name, o, e);
     json_object_put(o);
     return error;
 }
@@ -170,7 +170,7 @@ int marks_delete(struct kadmin *a, const struct names *n, const char *name, stru
     struct json_object *o = NULL;
     int error = marks_get(a, n, "mark/", name, &o, e);
     json_object_put(o);
-    return error ? error : put(a, n, "mark/", name, NULL, e);
+    return error ? error : marks_put(a, n, "mark/", name, NULL, e);
 }
 
 int replays_start(struct kadmin *a, const struct names *n, const char *name,
@@ -201,7 +201,7 @@ int replays_start(struct kadmin *a, const struct names *n, const char *name,
     json_object_object_add(o, "to", json_object_get(to));
     json_object_object_add(o, "agent", agent ? json_object_new_string(agent) : NULL);
     json_object_object_add(o, "done", json_object_new_boolean(false));
-    error = put(a, n, "replay/", name, o, e);
+    error = marks_put(a, n, "replay/", name, o, e);
     json_object_put(o);
     return error;
 }

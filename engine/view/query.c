@@ -118,14 +118,20 @@ static int read_cursor(const char *cursor, int64_t *ms, const char **run, struct
     return 0;
 }
 
-int view_cursor(struct json_object *run, char *ret, size_t size)
+void view_cursor(struct json_object *run, char *ret, size_t size)
 {
     const char *at = js_str(run, "requestedAt"), *id = js_str(run, "id");
+    int64_t ms = 0;
+    if (at)
+        (void)time_read(sl_str(at), &ms); /* as it was written: `when` */
+    (void)snprintf(ret, size, "%lld.%s", (long long)ms, id ? id : "");
+}
+
+int view_cursor_check(const char *cursor, struct err *e)
+{
     int64_t ms;
-    if (!at || !id || time_read(sl_str(at), &ms) < 0)
-        return -EINVAL;
-    (void)snprintf(ret, size, "%lld.%s", (long long)ms, id);
-    return 0;
+    const char *run;
+    return read_cursor(cursor, &ms, &run, e);
 }
 
 /* Each word as the begin of one: "ada"* "lov"*. Other signs part words. */

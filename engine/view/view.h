@@ -66,8 +66,10 @@ int view_list(struct view *v, const struct view_query *q, struct json_object **r
  * count. */
 int view_counts(struct view *v, const struct view_query *q, struct json_object **ret,
                 struct err *e);
-/* The place of a run in lists, for `cursor`: its `requestedAt` and id. -EINVAL: it has none. */
-int view_cursor(struct json_object *run, char *ret, size_t size);
+/* The place of a run in lists, for `cursor`. */
+void view_cursor(struct json_object *run, char *ret, size_t size);
+/* 0, or -EINVAL: it is none. */
+int view_cursor_check(const char *cursor, struct err *e);
 /* The offset of the run's request, and its agent's name ("" unknown). -ENOENT. Any may be NULL. */
 int view_run(struct view *v, const char *id, int64_t *ret_first, char *ret_agent, size_t size,
              struct err *e);

@@ -394,7 +394,7 @@ TEST(header_fields_are_bounded_and_told_as_a_problem)
         buf_adds(&b, "GET / HTTP/1.1\r\nHost: a\r\n");
         for (int i = 0; many && i < HTTP_FIELDS_MAX; i++)
             buf_addf(&b, "X-%d: a\r\n", i);
-        for (int i = 0; !many && i < HTTP_HEADER_BYTES_MAX / 1000 + 1; i++)
+        for (int i = 0; !many && i < HTTP_HEAD_BYTES_MAX / 1000 + 1; i++)
             buf_addf(&b, "X-%d: %01000d\r\n", i, 7);
         buf_adds(&b, "\r\n");
         say(fd, b.p);

@@ -379,8 +379,8 @@ TEST(a_group_can_be_closed_before_it_was_assigned_anything)
     fixture_stop(&f);
 }
 
-static void on_member(void *arg, const char *member, const char *host, const char *topic,
-                      int partition)
+static void on_member(void *arg, const char *member, const char *client, const char *host,
+                      const char *topic, int partition)
 {
     *(int *)arg += topic && partition >= 0;
 }
