@@ -120,13 +120,25 @@ static void maybe_forget(struct group *g)
     }
 }
 
+static void answer_all(struct group *g, int16_t error)
+{
+    LIST_EACH(n, &g->members)
+    {
+        struct member *m = LIST_ENTRY(n, struct member, node);
+        group_answer_join(m, error);
+        group_answer_sync(m, error);
+    }
+}
+
 void groups_free(struct groups *gs)
 {
     size_t pos = 0;
     struct slice key;
     void *g;
-    while (map_next(&gs->by_name, &pos, &key, &g))
+    while (map_next(&gs->by_name, &pos, &key, &g)) {
+        answer_all(g, KERR_COORDINATOR_NOT_AVAILABLE);
         group_free(g);
+    }
     map_free(&gs->by_name);
     heap_free(&gs->timers);
 }

@@ -119,7 +119,7 @@ struct groups {
 };
 
 void groups_init(struct groups *gs, const struct groups_ops *ops, void *arg);
-void groups_free(struct groups *gs); /* tokens still open are not answered */
+void groups_free(struct groups *gs); /* tokens still open: COORDINATOR_NOT_AVAILABLE */
 void groups_clock(struct groups *gs, int64_t now_ms, int64_t wall_ms);
 int64_t groups_next_ms(const struct groups *gs); /* -1: no timer */
 void groups_tick(struct groups *gs);             /* timers up to the clock */

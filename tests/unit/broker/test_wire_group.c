@@ -570,6 +570,19 @@ TEST(random_histories_answer_everyone_once)
     }
 }
 
+TEST(who_still_waits_when_the_log_stops_is_answered)
+{
+    open_world();
+    one_stable();
+    struct answer *waits = join(2, ""); /* for the first one to join again */
+    CHECK(!waits->joined);
+    groups_free(&w->gs);
+    CHECK(waits->joined);
+    CHECK_INT(waits->error, KERR_COORDINATOR_NOT_AVAILABLE);
+    groups_init(&w->gs, w->gs.ops, NULL);
+    close_world();
+}
+
 TEST(there_are_at_most_so_many_groups)
 {
     open_world();
