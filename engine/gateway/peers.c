@@ -24,9 +24,8 @@
 enum keeps { KEEPS_NONE, KEEPS_OWNED, KEEPS_ALL };
 
 struct peer {
-    char *node, *url;
-    enum keeps keeps;
-    bool member; /* of the group, now */
+    char *node, *url; /* url NULL: not known */
+    enum keeps keeps; /* nothing without a URL */
     struct intset owned;
 };
 struct peers {
@@ -174,10 +173,9 @@ void peers_tick(struct gateway *g)
 
 struct looking {
     struct gateway *g;
-    const char *self; /* this node's */
     struct peer *v;
     size_t n;
-    int partitions;
+    int partitions, error;
 };
 
 static struct peer *peer_of(struct looking *l, const char *node)
@@ -188,21 +186,17 @@ static struct peer *peer_of(struct looking *l, const char *node)
     return NULL;
 }
 
-static void add_node(struct looking *l, struct json_object *o)
+static struct peer *add_peer(struct looking *l, const char *node)
 {
-    const char *node = js_str(o, "name"), *url = js_str(o, "url"), *view = js_str(o, "view");
-    struct peer *p = &l->v[l->n];
-    if (!node || !url || !view || !is_url(url) || l->n == PEERS_MAX || !strcmp(node, l->self))
-        return;
-    p->node = strdup(node);
-    p->url = strdup(url);
-    p->keeps = !strcmp(view, "all") ? KEEPS_ALL : !strcmp(view, "owned") ? KEEPS_OWNED : KEEPS_NONE;
-    if (!p->node || !p->url || intset_init(&p->owned, l->partitions)) {
-        free(p->node);
-        free(p->url);
-        return;
-    }
-    l->n++;
+    struct peer *v = realloc(l->v, (l->n + 1) * sizeof *v);
+    if (!v)
+        return NULL;
+    l->v = v;
+    v[l->n] = (struct peer){.node = strdup(node)};
+    if (v[l->n].node && intset_init(&v[l->n].owned, l->partitions) == 0)
+        return &v[l->n++];
+    free(v[l->n].node);
+    return NULL;
 }
 
 static void on_member(void *arg, const char *member, const char *client, const char *host,
@@ -210,10 +204,23 @@ static void on_member(void *arg, const char *member, const char *client, const c
 {
     struct looking *l = arg;
     struct peer *p = client ? peer_of(l, client) : NULL;
-    if (p)
-        p->member = true;
-    if (p && topic && !strcmp(topic, l->g->names.runs))
+    if (!client || !strcmp(client, l->g->node_id))
+        return;
+    if (!p && !(p = add_peer(l, client)))
+        l->error = -ENOMEM;
+    else if (topic && !strcmp(topic, l->g->names.runs))
         intset_put(&p->owned, partition);
+}
+
+static void set_address(struct looking *l, struct json_object *o)
+{
+    const char *node = js_str(o, "name"), *url = js_str(o, "url"), *view = js_str(o, "view");
+    struct peer *p = node ? peer_of(l, node) : NULL;
+    if (!p || !url || !view || !is_url(url) || p->url)
+        return;
+    p->keeps = !strcmp(view, "all") ? KEEPS_ALL : !strcmp(view, "owned") ? KEEPS_OWNED : KEEPS_NONE;
+    if (!(p->url = strdup(url)))
+        l->error = -ENOMEM;
 }
 
 static bool is_old(struct json_object *o)
@@ -223,29 +230,40 @@ static bool is_old(struct json_object *o)
     return !time || time_read(sl_str(time), &ms) < 0 || ms < clock_wall_ms() - OLD_MS;
 }
 
-static int look(struct looking *l, struct kadmin *a, struct err *e)
+static void read_addresses(struct looking *l, struct kadmin *a, struct json_object *list)
 {
-    struct json_object *list = NULL;
     struct err none = {0};
     int old = 0;
-    int error = marks_list(a, &l->g->names, NODE_PATH, &list, e);
-    for (size_t i = 0; !error && i < js_length(list); i++) {
+    for (size_t i = 0; i < js_length(list); i++) {
         struct json_object *o = js_at(list, i);
         if (!is_old(o))
-            add_node(l, o);
+            set_address(l, o);
         else if (js_str(o, "name") && old++ < OLD_MAX)
             (void)marks_put(a, &l->g->names, NODE_PATH, js_str(o, "name"), NULL, &none);
     }
+}
+
+static int look(struct looking *l, struct kadmin *a, struct err *e)
+{
+    struct json_object *list = NULL;
+    int error = kadmin_group(a, l->g->names.owners, NULL, on_member, l, GROUP_MS, e);
+    if (error == -ENOENT) { /* nobody is in it yet */
+        err_clear(e);
+        return 0;
+    }
+    if (!error)
+        error = marks_list(a, &l->g->names, NODE_PATH, &list, e);
+    read_addresses(l, a, list);
     json_object_put(list);
-    return error ? error : kadmin_group(a, l->g->names.owners, NULL, on_member, l, GROUP_MS, e);
+    if (!error && l->error)
+        error = err_set(e, l->error, "try again", "no memory for the nodes of the group");
+    return error;
 }
 
 static int look_anew(struct gateway *g, struct kadmin *a, int partitions, struct err *e)
 {
     struct peers *p = g->peers;
-    struct looking l = {.g = g, .self = g->node_id, .partitions = partitions};
-    if (!(l.v = calloc(PEERS_MAX + 1, sizeof *l.v)))
-        return err_set(e, -ENOMEM, "try again", "no memory for the nodes of the group");
+    struct looking l = {.g = g, .partitions = partitions};
     int error = look(&l, a, e);
     if (error) {
         clear(l.v, l.n);
@@ -292,7 +310,7 @@ static const struct peer *whole(struct peers *p, const char *const *avoid)
 {
     for (size_t i = 0; i < p->n; i++) {
         const struct peer *x = &p->v[p->turn++ % p->n];
-        if (x->keeps == KEEPS_ALL && x->member && !avoided(avoid, x->url))
+        if (x->keeps == KEEPS_ALL && !avoided(avoid, x->url))
             return x;
     }
     return NULL;
@@ -312,8 +330,10 @@ static int make_plan(struct peers *p, const struct intset *want, const char *con
                      struct peer_plan *ret)
 {
     const struct peer *all = p->n ? whole(p, avoid) : NULL;
+    if (p->n && !(ret->v = calloc(p->n, sizeof *ret->v)))
+        return -ENOMEM;
     for (size_t i = 0; i < p->n; i++)
-        ret->some = ret->some || (p->v[i].member && p->v[i].keeps != KEEPS_NONE);
+        ret->some = ret->some || p->v[i].keeps != KEEPS_NONE;
     for (int i = 0; i < want->n; i++) {
         const struct peer *x = !intset_has(want, i) ? NULL : all ? all : owner(p, i, avoid);
         struct peer_ask *ask = x ? ask_of(ret, x->url, want->n) : NULL;
@@ -329,9 +349,7 @@ int peers_plan(struct gateway *g, struct kadmin *a, const struct intset *want,
                const char *const *avoid, bool anew, struct peer_plan *ret, struct err *e)
 {
     struct peers *p = g->peers;
-    *ret = (struct peer_plan){.v = calloc(PEERS_MAX, sizeof *ret->v)};
-    if (!ret->v)
-        return err_set(e, -ENOMEM, "try again", "no memory for the nodes of the group");
+    *ret = (struct peer_plan){0};
     pthread_mutex_lock(&p->lock);
     anew = anew || !p->looked_ms || clock_boot_ms() - p->looked_ms > FRESH_MS;
     pthread_mutex_unlock(&p->lock);

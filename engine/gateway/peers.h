@@ -10,8 +10,6 @@
 #include "base/intset.h"
 #include "gateway/api_int.h"
 
-#define PEERS_MAX 1024
-
 /* ---- the loop's thread ---- */
 
 /* -EINVAL: node.url is no address. */
