@@ -48,7 +48,7 @@ int64_t clock_wall_ms(void)
     return ms;
 }
 
-void random_bytes(void *p, size_t n)
+static void draw(void *p, size_t n)
 {
     char *at = p;
     while (n) {
@@ -60,6 +60,28 @@ void random_bytes(void *p, size_t n)
         at += r;
         n -= (size_t)r;
     }
+}
+
+/* A thread's few bytes in advance: a system call for each id costs more than the rest of it. What
+ * was given away is wiped. A child that is forked runs another program before it asks for any. */
+static _Thread_local struct {
+    unsigned char v[512];
+    size_t left;
+} ahead;
+
+void random_bytes(void *p, size_t n)
+{
+    if (n > sizeof ahead.v / 8) {
+        draw(p, n);
+        return;
+    }
+    if (n > ahead.left) {
+        draw(ahead.v, sizeof ahead.v);
+        ahead.left = sizeof ahead.v;
+    }
+    ahead.left -= n;
+    memcpy(p, ahead.v + ahead.left, n);
+    explicit_bzero(ahead.v + ahead.left, n);
 }
 
 uint64_t random_u64(void)

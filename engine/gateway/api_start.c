@@ -19,8 +19,9 @@
 #include "gateway/run_wait.h"
 #include "triggers/request.h"
 
-#define KEY_MAX      512 /* bytes of a run's key */
-#define IDEM_KEY_LEN 255 /* bytes of an Idempotency-Key */
+#define KEY_MAX      512         /* bytes of a run's key */
+#define IDEM_KEY_LEN 255         /* bytes of an Idempotency-Key */
+#define ANSWER_BYTES (64u << 20) /* far more than a value may have */
 
 struct start {
     struct call *c; /* NULL: cancelled, while the schema is judged */
@@ -48,39 +49,54 @@ static struct start *start_free(struct start *s)
 
 /* ---- the answer ---- */
 
-static void links(struct json_object *o, const char *id)
+static void write_links(struct buf *b, const char *id)
 {
     static const char *const names[] = {"self", "output", "history", "stream", "cancel"};
-    struct json_object *v = json_object_new_object();
-    char text[96];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        (void)snprintf(text, sizeof text, "/v1/runs/%s%s%s", id, i ? "/" : "", i ? names[i] : "");
-        js_put_new(v, names[i], json_object_new_string(text));
-    }
-    js_put_new(o, "links", v);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        buf_addf(b, "%s\"%s\":\"/v1/runs/%s%s%s\"", i ? "," : ",\"links\":{", names[i], id,
+                 i ? "/" : "", i ? names[i] : "");
+    buf_adds(b, "}}\n");
 }
 
-/* 202, or 200 with what the run ended with. A text of the value is taken from its last fact. */
+static void write_text(struct buf *b, const char *name, const char *text)
+{
+    buf_addf(b, ",\"%s\":", name);
+    js_write_str(b, sl_str(text));
+}
+
+/* 202, or 200 with what the run ended with. A text of the value is taken from its last fact. It is
+ * written without a tree, since most of a busy node's answers are these. */
 static void answer(struct start *s, const char *status, const char *what, struct json_object *value)
 {
     char location[64];
     bool ended = what != NULL;
     (void)snprintf(location, sizeof location, "/v1/runs/%s", s->id);
-    const struct http_field fields[] = {{"Location", location},
+    const struct http_field fields[] = {{"Content-Type", "application/json"},
+                                        {"Location", location},
                                         {"Preference-Applied", s->wait_ms >= 0 ? "wait" : NULL},
                                         {"Idempotency-Replayed", s->repeat ? "true" : NULL},
                                         {NULL, NULL}};
-    struct json_object *o = json_object_new_object();
-    js_put_new(o, "id", json_object_new_string(s->id));
-    js_put_new(o, "agent", json_object_new_string(s->agent));
-    js_put_new(o, "version", json_object_new_string(flow_info(s->flow)->version));
-    js_put_new(o, "status", json_object_new_string(status));
-    js_put_new(o, "partition", json_object_new_int(s->partition));
-    js_put_new(o, "offset", s->offset >= 0 ? json_object_new_int64(s->offset) : NULL);
-    if (ended)
-        js_put(o, what, json_object_get(value));
-    links(o, s->id);
-    http_answer_json(s->c->r, ended ? 200 : 202, fields, o);
+    struct buf b;
+    buf_init(&b, ANSWER_BYTES);
+    buf_addf(&b, "{\"id\":\"%s\"", s->id);
+    write_text(&b, "agent", s->agent);
+    write_text(&b, "version", flow_info(s->flow)->version);
+    write_text(&b, "status", status);
+    buf_addf(&b, ",\"partition\":%d,\"offset\":", s->partition);
+    if (s->offset >= 0)
+        buf_addf(&b, "%lld", (long long)s->offset);
+    else
+        buf_adds(&b, "null");
+    if (ended) {
+        buf_addf(&b, ",\"%s\":", what);
+        js_write(value, &b);
+    }
+    write_links(&b, s->id);
+    if (buf_error(&b)) /* it is accepted all the same, and the place says where it is */
+        http_answer(s->c->r, ended ? 200 : 202, fields + 1, SL(""));
+    else
+        http_answer(s->c->r, ended ? 200 : 202, fields, buf_slice(&b));
+    buf_free(&b);
     start_free(s);
 }
 
