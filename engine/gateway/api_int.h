@@ -60,6 +60,7 @@ struct gateway {
     struct http *client;   /* asks them; NULL: none was asked yet */
     int64_t unanswered_ms; /* when it was last told that one did not answer */
     char node_id[256];     /* of this node; "": there was none yet */
+    int partitions;        /* of the journal; 0: the same */
     struct list streams;   /* struct stream */
     int64_t beat_ms;       /* of the next heartbeat */
     bool quiet;

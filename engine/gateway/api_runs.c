@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "gateway/job.h"
 #include "gateway/run_read.h"
 #include "gateway/run_wait.h"
+#include "view/view.h"
 
 #define PAGE_BYTES       (2u << 20) /* of values in one answer; one item may exceed it */
 #define TASKS            1000       /* of one answer, if `limit` says nothing */
@@ -284,6 +286,34 @@ static const struct param history_params[] = {
     {"If-None-Match", "header", "{\"type\":\"string\"}", "the ETag of an earlier answer"},
     {NULL}};
 
+/* ---- where it begins ---- */
+
+static void read_place(struct api_job *j, struct kadmin *a)
+{
+    struct look *l = LIST_ENTRY(j, struct look, job);
+    struct journal_start at;
+    char nonce[17];
+    if (view_run(j->read.g->o.view, l->run.id, &at, NULL, 0, &j->read.e))
+        return;
+    hex_u64(nonce, at.nonce);
+    j->status = 200;
+    j->o = json_object_new_object();
+    js_put_new(j->o, "id", json_object_new_string(l->run.id));
+    js_put_new(j->o, "partition", json_object_new_int(l->run.partition));
+    js_put_new(j->o, "offset", json_object_new_int64(at.from));
+    js_put_new(j->o, "epoch", json_object_new_int64(at.epoch));
+    js_put_new(j->o, "nonce", json_object_new_string(nonce));
+}
+
+static void get_place(struct call *c)
+{
+    if (c->g->o.view)
+        look(c, false, 1, 1, 0, read_place);
+    else
+        http_problem(c->r, 501, NULL, "ask a node with `view: all` or `view: owned`",
+                     "this node keeps no read model (view: none)");
+}
+
 #define TASK                                                                                       \
     "{\"type\":\"object\",\"required\":[\"name\",\"reference\",\"visit\",\"status\",\"attempts\"," \
     "\"offset\"],\"properties\":{\"name\":{\"type\":\"string\"},\"reference\":{\"type\":"          \
@@ -323,6 +353,14 @@ static const struct answer output_answers[] = {
      "\"string\"},\"status\":{\"type\":\"string\"}}}"},
     {304, "it is that of the ETag"},
     {0}};
+static const struct answer place_answers[] = {
+    {200, "its request, and whose the partition was there: what one node asks another",
+     "{\"type\":\"object\",\"required\":[\"id\",\"partition\",\"offset\",\"epoch\",\"nonce\"],"
+     "\"properties\":{\"id\":{\"type\":\"string\"},\"partition\":{\"type\":\"integer\"},"
+     "\"offset\":{\"type\":\"integer\"},\"epoch\":{\"type\":\"integer\"},\"nonce\":{\"type\":"
+     "\"string\"}}}"},
+    {501, "this node keeps no read model", "{\"$ref\":\"#/components/schemas/Problem\"}"},
+    {0}};
 static const struct answer history_answers[] = {
     {200, "the records in the order of the journal; void ones are of former owners", HISTORY},
     {304, "nothing has happened since the ETag"},
@@ -356,5 +394,13 @@ const struct route routes_runs[] = {
      .summary = "The records of the journal about a run",
      .params = history_params,
      .answers = history_answers},
+    {.method = "GET",
+     .path = "/v1/runs/{id}/place",
+     .scope = SCOPE_READ,
+     .fn = get_place,
+     .id = "getRunPlace",
+     .tag = "runs",
+     .summary = "Where the run begins in the journal, by this node's read model alone",
+     .answers = place_answers},
     {.method = NULL},
 };

@@ -59,7 +59,7 @@ struct agent_read {
 
 static void go_on(struct spart *p);
 static void refuse(struct stream *s, const struct err *e);
-static void read_page(struct spart *p, int64_t from, bool find);
+static void read_page(struct spart *p, int64_t from, bool find, const char *key);
 
 /* ---- life ---- */
 
@@ -294,7 +294,7 @@ static void go_on(struct spart *p)
     if (!drain(p, &p->page))
         return;
     if (!p->live)
-        read_page(p, p->read_to, false);
+        read_page(p, p->read_to, false, NULL);
     else
         (void)drain(p, &p->queue);
 }
@@ -400,11 +400,11 @@ static void page_done(struct api_read *r)
         p->read_to = g->from;
         go_on(p);
     }
-    page_free_items(&g->items);
+    page_drop(g);
     free(x);
 }
 
-static void read_page(struct spart *p, int64_t from, bool find)
+static void read_page(struct spart *p, int64_t from, bool find, const char *key)
 {
     struct stream *s = p->s;
     struct stream_page *x = calloc(1, sizeof *x);
@@ -416,11 +416,14 @@ static void read_page(struct spart *p, int64_t from, bool find)
         x->page.from = from;
         x->page.to = tail_next(p->sub);
         x->page.find = find;
+        x->page.authorization = key ? strdup(key) : NULL;
         x->page.read.work = page_read;
         x->page.read.done = page_done;
     }
     if (!x || api_work(s->g, &x->page.read)) {
         struct err e = {0};
+        if (x)
+            page_drop(&x->page);
         free(x);
         err_set(&e, -EAGAIN, "ask again", "too many requests read the log at present");
         refuse(s, &e);
@@ -428,6 +431,14 @@ static void read_page(struct spart *p, int64_t from, bool find)
     }
     s->jobs++;
     p->busy = true;
+}
+
+/* A stream of a run that goes on from nowhere begins where the run does. */
+static void read_first(struct spart *p)
+{
+    struct stream *s = p->s;
+    bool find = s->run[0] && p->next == 0;
+    read_page(p, p->next, find, find && !s->out ? http_header(s->c->r, "Authorization") : NULL);
 }
 
 /* The tail's position is known. Nothing is sent before those of all partitions are, since an
@@ -449,7 +460,7 @@ static void on_live(void *arg)
         if (s->v[i].live)
             go_on(&s->v[i]);
         else
-            read_page(&s->v[i], s->v[i].next, s->run[0] && s->v[i].next == 0);
+            read_first(&s->v[i]);
 }
 
 static bool subscribe(struct stream *s)

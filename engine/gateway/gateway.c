@@ -199,6 +199,7 @@ void gateway_node(struct gateway *g, struct node *n)
     g->n = n;
     guard_node(g);
     if (n) {
+        g->partitions = node_partitions(n);
         (void)snprintf(g->node_id, sizeof g->node_id, "%s", node_id(n));
         tail_node(g->tail, true);
     }

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "gateway/owners.h"
+#include "gateway/run_read.h"
 #include "triggers/recwire.h"
-#include "view/view.h"
 
 #define READ_MS 20000
 
@@ -27,6 +27,15 @@ void page_free_items(struct list *items)
         rec_unref(i->rec);
         free(i);
     }
+}
+
+void page_drop(struct page *p)
+{
+    page_free_items(&p->items);
+    if (p->authorization)
+        explicit_bzero(p->authorization, strlen(p->authorization));
+    free(p->authorization);
+    p->authorization = NULL;
 }
 
 static int keep(struct page *p, struct rec *r)
@@ -79,8 +88,9 @@ void page_read(struct api_read *r, struct kadmin *a)
     struct journal_start s;
     struct reading x = {.p = p};
     int64_t high;
-    if (p->find && g->o.view)
-        (void)view_run(g->o.view, p->run, &p->from, NULL, 0, NULL);
+    struct journal_start at = {-1, -1, 0};
+    if (p->find && run_place(g, a, p->run, p->authorization, &at))
+        p->from = at.from;
     p->find = false;
     int64_t end;
     int error =
@@ -90,9 +100,12 @@ void page_read(struct api_read *r, struct kadmin *a)
     if (p->to < 0 || p->to > high)
         p->to = high;
     int64_t want = p->from < p->low ? p->low : p->from > high ? high : p->from;
-    if (!owners_start(g->owners, p->partition, want, p->low, high, &s) &&
-        journal_begin(a, &g->names, p->partition, &s, &r->e))
-        return;
+    if (!owners_start(g->owners, p->partition, want, p->low, high, &s)) {
+        s = at;
+        if ((at.from < p->low || at.from > high) &&
+            journal_begin(a, &g->names, p->partition, &s, &r->e))
+            return;
+    }
     x.epoch = s.epoch;
     x.nonce = s.nonce;
     x.next = s.from;

@@ -10,7 +10,8 @@ struct page {
     int partition;
     char run[RUN_ID_MAX]; /* "": all runs */
     int64_t from, to;     /* [from, to); from is set to where the next page begins */
-    bool find;            /* from: where the run begins, by the read model; -1 in it: no such run */
+    bool find;            /* from: where the run begins, as far as a read model knows */
+    char *authorization;  /* of who asks, for another node; NULL: none */
     bool exists;          /* there is something of the run, in the page or above it */
     int64_t low;          /* the log begins there: what is below is gone */
     struct list items;    /* struct page_item, in order: requests and valid facts */
@@ -22,3 +23,4 @@ struct page_item {
 };
 void page_read(struct api_read *r, struct kadmin *a); /* for read.work */
 void page_free_items(struct list *items);
+void page_drop(struct page *p); /* all that it owns */

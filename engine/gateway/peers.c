@@ -5,21 +5,26 @@
  * A crash anywhere leaves a record that is older than a day some time, and is then taken away. */
 #include "gateway/peers.h"
 
+#include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
+#include "core/ids.h"
 #include "triggers/feeds.h"
 #include "view/view.h"
 
-#define SAY_MS    (6 * 3600 * 1000LL)
-#define AGAIN_MS  5000
-#define OLD_MS    (24 * 3600 * 1000LL)
-#define OLD_MAX   16 /* taken away at once */
-#define FRESH_MS  10000
-#define GROUP_MS  5000
-#define NODE_PATH "node/"
+#define SAY_MS      (6 * 3600 * 1000LL)
+#define AGAIN_MS    5000
+#define OLD_MS      (24 * 3600 * 1000LL)
+#define OLD_MAX     16 /* taken away at once */
+#define FRESH_MS    10000
+#define GROUP_MS    5000
+#define NODE_PATH   "node/"
+#define PLACE_MS    2000
+#define PLACE_BYTES 65536
 
 enum keeps { KEEPS_NONE, KEEPS_OWNED, KEEPS_ALL };
 
@@ -370,4 +375,77 @@ void peer_plan_free(struct peer_plan *p)
     }
     free(p->v);
     *p = (struct peer_plan){0};
+}
+
+/* ---- where a run begins ---- */
+
+static size_t on_body(char *p, size_t size, size_t n, void *arg)
+{
+    return buf_add(arg, p, size * n) ? 0 : size * n;
+}
+
+/* The status; 0: no answer. In a thread of the pool, which may block. */
+static long ask(struct gateway *g, const char *url, const char *authorization, struct buf *body)
+{
+    CURL *c = curl_easy_init();
+    struct curl_slist *head = curl_slist_append(NULL, "Accept: application/json");
+    char line[HTTP_HEAD_BYTES_MAX + 32];
+    long status = 0;
+    (void)snprintf(line, sizeof line, "Authorization: %s", authorization ? authorization : "");
+    if (authorization && head)
+        head = curl_slist_append(head, line);
+    explicit_bzero(line, sizeof line);
+    bool set =
+        c && head && !curl_easy_setopt(c, CURLOPT_URL, url) &&
+        !curl_easy_setopt(c, CURLOPT_HTTPHEADER, head) &&
+        !curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https") &&
+        !curl_easy_setopt(c, CURLOPT_NOPROXY, "*") && !curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) &&
+        !curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)PLACE_MS) &&
+        !curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) &&
+        !curl_easy_setopt(c, CURLOPT_WRITEDATA, body) &&
+        (!g->config->http_tls_ca || !curl_easy_setopt(c, CURLOPT_CAINFO, g->config->http_tls_ca));
+    if (set && curl_easy_perform(c) == CURLE_OK)
+        (void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+    curl_slist_free_all(head);
+    curl_easy_cleanup(c);
+    return status;
+}
+
+static bool read_place(struct slice body, struct journal_start *ret)
+{
+    struct json_object *o = NULL;
+    const char *nonce = js_parse(body, &o, NULL) == 0 ? js_str(o, "nonce") : NULL;
+    ret->from = js_int(o, "offset", -1);
+    ret->epoch = js_int(o, "epoch", -1);
+    bool good = nonce && hex_read_u64(sl_str(nonce), &ret->nonce) == 0 && ret->from >= 0;
+    json_object_put(o);
+    return good;
+}
+
+bool peers_place(struct gateway *g, struct kadmin *a, const char *run, const char *authorization,
+                 struct journal_start *ret)
+{
+    struct intset want;
+    struct peer_plan plan;
+    struct err none = {0};
+    struct buf url, body;
+    bool good = false;
+    if (!g->partitions || intset_init(&want, g->partitions))
+        return false;
+    intset_put(&want, run_id_partition(sl_str(run)));
+    buf_init(&url, 8192);
+    buf_init(&body, PLACE_BYTES);
+    int error = peers_plan(g, a, &want, NULL, false, &plan, &none);
+    if (!error && plan.n) {
+        buf_addf(&url, "%s/v1/runs/%s/place", plan.v[0].base, run);
+        good = buf_error(&url) == 0 && ask(g, url.p, authorization, &body) == 200 &&
+               read_place(buf_slice(&body), ret);
+    }
+    if (!good)
+        *ret = (struct journal_start){-1, -1, 0};
+    peer_plan_free(&plan);
+    buf_free(&url);
+    buf_free(&body);
+    intset_free(&want);
+    return good;
 }

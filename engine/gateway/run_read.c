@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "gateway/job.h"
 #include "gateway/owners.h"
+#include "gateway/peers.h"
 #include "view/view.h"
 
 bool run_read_init(struct run_read *x, struct call *c, const char *id, bool tasks)
@@ -30,6 +31,8 @@ bool run_read_init(struct run_read *x, struct call *c, const char *id, bool task
     if (c->g->n)
         live = node_run(c->g->n, id);
     x->first = live ? live->known.request : -1;
+    const char *key = x->first < 0 ? http_header(c->r, "Authorization") : NULL;
+    x->authorization = key ? strdup(key) : NULL;
     trace_init(&x->j.trace, x->id, tasks);
     return true;
 }
@@ -38,6 +41,10 @@ void run_read_free(struct run_read *x)
 {
     if (x->g)
         trace_free(&x->j.trace);
+    if (x->authorization)
+        explicit_bzero(x->authorization, strlen(x->authorization));
+    free(x->authorization);
+    x->authorization = NULL;
 }
 
 struct pass {
@@ -65,15 +72,21 @@ int run_read_from(struct run_read *x, struct kadmin *a, int64_t after, struct er
     const struct names *n = &x->g->names;
     struct journal_start s;
     struct pass pass = {.x = x};
-    if (x->first < 0 && x->g->o.view) /* not there, or not yet: all of the partition is read */
-        (void)view_run(x->g->o.view, x->id, &x->first, NULL, 0, NULL);
+    struct journal_start at = {-1, -1, 0};
+    /* Where nobody knows it, since it is not there, or not yet: all of the partition is read. */
+    if (x->first < 0 && run_place(x->g, a, x->id, x->authorization, &at))
+        x->first = at.from;
     int64_t low, high, want = x->first > after ? x->first : after + 1;
     int error = kadmin_watermarks(a, n->runs, x->partition, &low, &high, JOURNAL_ADMIN_MS, e);
     if (error == -ENOENT)
         return no_run(x, e);
     want = want > high ? high : want;
-    if (!error && !owners_start(x->g->owners, x->partition, want < low ? low : want, low, high, &s))
-        error = journal_begin(a, n, x->partition, &s, e);
+    if (!error &&
+        !owners_start(x->g->owners, x->partition, want < low ? low : want, low, high, &s)) {
+        s = at;
+        if (at.from < low || at.from > high)
+            error = journal_begin(a, n, x->partition, &s, e);
+    }
     if (error)
         return error;
     x->fn = x->j.fn;
@@ -95,6 +108,14 @@ int run_read(struct run_read *x, struct kadmin *a, struct err *e)
 {
     int error = run_read_from(x, a, -1, e);
     return error || x->run ? error : no_run(x, e);
+}
+
+bool run_place(struct gateway *g, struct kadmin *a, const char *run, const char *authorization,
+               struct journal_start *ret)
+{
+    if (g->o.view && view_run(g->o.view, run, ret, NULL, 0, NULL) == 0)
+        return true;
+    return strcmp(g->config->view, "all") != 0 && peers_place(g, a, run, authorization, ret);
 }
 
 int run_agent(struct gateway *g, struct kadmin *a, const char *run, char *ret_agent, size_t size,

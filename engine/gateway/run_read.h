@@ -10,6 +10,7 @@ struct run_read {
     struct gateway *g;
     char id[RUN_ID_MAX];
     int64_t first;           /* offset of its request; -1: not known */
+    char *authorization;     /* of who asks, for another node; NULL: none */
     struct journal_reader j; /* fn, arg: the caller's; trace: of this run, run_read_free frees it */
     int64_t deadline_ms;     /* for the reading, in ms from its begin; 0: JOB_READ_MS */
     struct trace_run *run;   /* what was found */
@@ -27,6 +28,10 @@ int run_read(struct run_read *x, struct kadmin *a, struct err *e);
 /* The same from behind `after`, which must not be below the run's request. */
 int run_read_from(struct run_read *x, struct kadmin *a, int64_t after, struct err *e);
 void run_read_free(struct run_read *x);
+/* A thread of the pool: where the run begins, and whose the partition is there, by the read model
+ * here or that of the partition's owner. False: neither knows. */
+bool run_place(struct gateway *g, struct kadmin *a, const char *run, const char *authorization,
+               struct journal_start *ret);
 /* A thread of the pool: the agent of a run, by the read model, else by the journal; "" when neither
  * knows the run. */
 int run_agent(struct gateway *g, struct kadmin *a, const char *run, char *ret_agent, size_t size,

@@ -38,7 +38,9 @@ struct row {
     struct rec *end;     /* the last fact that ended it; NULL: none, or it began again */
     int status;          /* -1: as it was */
     int64_t started_ms, last;
-    bool ends; /* whether it has ended, and how, is to be written */
+    bool ends;     /* whether it has ended, and how, is to be written */
+    int64_t epoch; /* whose the partition was at the request */
+    uint64_t nonce;
     char id[RUN_ID_MAX];
 };
 
@@ -148,7 +150,9 @@ static int write_row(struct fill *f, const struct row *x, bool insert, bool *ret
                         .status = x->status,
                         .started_ms = x->started_ms,
                         .last = x->last,
-                        .ends = x->ends};
+                        .ends = x->ends,
+                        .epoch = x->epoch,
+                        .nonce = x->nonce};
     struct buf b, words;
     buf_init(&b, 1 << 20);
     buf_init(&words, 1 << 14);
@@ -190,7 +194,7 @@ static const struct fact {
              {REC_RESUMED, RUN_ACTIVE, false, false}, {REC_COMPLETED, RUN_COMPLETED, false, true},
              {REC_FAULTED, RUN_FAULTED, false, true}, {REC_CANCELLED, RUN_CANCELLED, false, true}};
 
-static int apply(struct fill *f, struct rec *r)
+static int apply(struct fill *f, const struct place *p, struct rec *r)
 {
     const struct fact *t = NULL;
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
@@ -209,6 +213,8 @@ static int apply(struct fill *f, struct rec *r)
         if (!x->request) { /* else a repeat */
             x->request = rec_ref(r);
             x->last = r->offset;
+            x->epoch = p->epoch;
+            x->nonce = p->nonce;
         }
         return 0;
     }
@@ -253,7 +259,7 @@ int fill_record(struct fill *f, const struct krec *k)
             p->epoch = r->offset;
             p->nonce = r->nonce;
         } else if (rec_is_request(r->type) || (r->epoch == p->epoch && r->nonce == p->nonce)) {
-            error = apply(f, r);
+            error = apply(f, p, r);
             f->held += (int64_t)r->bytes;
         }
         rec_unref(r);

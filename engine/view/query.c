@@ -326,24 +326,28 @@ int view_counts(struct view *v, const struct view_query *q, struct json_object *
 
 /* ---- one ---- */
 
-int view_run(struct view *v, const char *id, int64_t *ret_first, char *ret_agent, size_t size,
-             struct err *e)
+int view_run(struct view *v, const char *id, struct journal_start *ret_place, char *ret_agent,
+             size_t size, struct err *e)
 {
     struct question x;
     int error = open_at(&x, v->path, e);
     if (!error &&
-        sqlite3_prepare_v2(x.db, "SELECT first, agent FROM runs WHERE id = ?1", -1, &x.s, NULL))
+        sqlite3_prepare_v2(x.db, "SELECT first, agent, epoch, nonce FROM runs WHERE id = ?1", -1,
+                           &x.s, NULL))
         error = fail(&x, e);
     if (!error) {
         sqlite3_bind_text(x.s, 1, id, -1, SQLITE_TRANSIENT);
         int rc = sqlite3_step(x.s);
         if (rc == SQLITE_DONE)
-            error = err_set(e, -ENOENT, NULL, "the read model has no run %s", id);
+            error = err_set(e, -ENOENT, "GET /v1/runs lists those that there are",
+                            "the read model has no run %s", id);
         else if (rc != SQLITE_ROW)
             error = fail(&x, e);
     }
-    if (!error && ret_first)
-        *ret_first = sqlite3_column_int64(x.s, 0);
+    if (!error && ret_place)
+        *ret_place =
+            (struct journal_start){sqlite3_column_int64(x.s, 0), sqlite3_column_int64(x.s, 2),
+                                   (uint64_t)sqlite3_column_int64(x.s, 3)};
     if (!error && ret_agent)
         (void)snprintf(ret_agent, size, "%s", (const char *)sqlite3_column_text(x.s, 1));
     close_it(&x);

@@ -19,7 +19,7 @@ static const char tables[] =
     "CREATE TABLE runs(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, agent TEXT, version TEXT,"
     " status INTEGER NOT NULL, key TEXT, feed TEXT, partition INTEGER, first INTEGER, last INTEGER,"
     " requested INTEGER, started INTEGER, ended INTEGER, priority INTEGER, fork_of TEXT,"
-    " error TEXT, words TEXT);"
+    " error TEXT, words TEXT, epoch INTEGER, nonce INTEGER);"
     "CREATE INDEX runs_time ON runs(requested, id);"
     "CREATE INDEX runs_agent ON runs(agent, requested, id);"
     "CREATE INDEX runs_status ON runs(status, requested, id);"
@@ -32,8 +32,10 @@ static const char tables[] =
 static const char *const statements[SQL_COUNT] = {
     /* A repeat of a request changes nothing. */
     [SQL_INSERT] = "INSERT INTO runs(id, status, started, last, ended, error, words, agent,"
-                   " version, key, feed, partition, first, requested, priority, fork_of)"
-                   " VALUES(?1, ?2, ?3, ?4, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+                   " version, key, feed, partition, first, requested, priority, fork_of,"
+                   " epoch, nonce)"
+                   " VALUES(?1, ?2, ?3, ?4, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,"
+                   " ?17, ?18, ?19)"
                    " ON CONFLICT DO NOTHING",
     [SQL_FIND] = "SELECT n, agent, status, partition, words FROM runs WHERE id = ?1",
     /* What is null stays as it was; ?5: ended and error are new, null or not. */
@@ -299,6 +301,8 @@ int vdb_insert(struct vdb *t, const struct run_row *x, bool *ret_new)
     sqlite3_bind_int64(s, 15, x->requested_ms);
     sqlite3_bind_int(s, 16, x->priority);
     bind_text(s, 17, x->fork_of);
+    sqlite3_bind_int64(s, 18, x->epoch);
+    sqlite3_bind_int64(s, 19, (int64_t)x->nonce);
     int error = step(t, SQL_INSERT);
     *ret_new = !error && sqlite3_changes(t->db) == 1;
     if (error || !*ret_new)

@@ -61,6 +61,8 @@ struct run_row {
     struct slice agent, version, key, feed, fork_of;
     int partition, priority;
     int64_t first, requested_ms;
+    int64_t epoch; /* whose the partition was there; -1: nobody's */
+    uint64_t nonce;
 };
 /* 0; -EPROTO: the file is of no use (not `id`, or damaged): remove it; else -errno. Close it in any
  * case. */

@@ -183,6 +183,13 @@ def test_a_node_without_a_read_model_asks_those_that_have_one(nodes):
     nodes.wait_alike("n", ids)
     nodes.wait_alike("o", ids)
     assert none.get("/v1/runs?partitions=0").problem(501)
+    for run in list(ids)[:6]:
+        place = get(nodes.http["a"], f"/v1/runs/{run}/place")
+        assert (place["partition"], place["offset"]) == (int(run[:4], 16), get(none, f"/v1/runs/{run}")["offset"])
+        same = [get(h, f"/v1/runs/{run}/history?limit=500")["records"] for h in nodes.http.values()]
+        assert same[0] == same[1] == same[2] and same[0][0]["type"] == "run.requested"
+    assert none.get(f"/v1/runs/{run}/place").problem(501)
+    assert nodes.http["a"].get(f"/v1/runs/{run[:-3]}000/place").problem(404)
     nodes.nodes["a"].kill9()
     assert none.get("/v1/runs").json["complete"] is False
     nodes.nodes["o"].kill9()
@@ -277,6 +284,14 @@ def test_a_node_that_hangs_or_talks_nonsense_delays_a_list_and_no_more(nodes, le
         http = nodes.http["a"] = ready(nodes.nodes["a"])
         path = f"/x{i}/v1/runs" if status else "/x/v1/runs"
         tm.wait_until(lambda h=http, p=path: get(h, "/v1/runs") and ledger.entries(p), 60, f"{path} to be asked", every_s=0.3)
+        tm.wait_until(lambda: len(nodes.kept("a")[1]) == PARTITIONS // 2, what="the restarted node to keep its share")
+        fresh = nodes.runs(12, http)
+        ids |= fresh
+        other = next(r for r in fresh if int(r[:4], 16) in nodes.kept("a")[1])
+        ledger.on(f"/x{i}/v1/runs/{other}/place", body=body, status=status or 200)
+        assert get(http, f"/v1/runs/{other}")["id"] == other
+        if status:
+            assert ledger.entries(f"/x{i}/v1/runs/{other}/place"), "its owner is asked where it begins"
         answer = get(http, "/v1/runs?limit=500")
         assert {r["id"] for r in answer["runs"] if isinstance(r.get("id"), str)} <= ids
     ledger.release()

@@ -1,3 +1,4 @@
+/* Sets of numbers and their texts. */
 #include <errno.h>
 
 #include "base/intset.h"

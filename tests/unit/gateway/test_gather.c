@@ -23,11 +23,11 @@ static void add(struct json_object *runs, int ms, const char *id)
     js_push_new(runs, json(text));
 }
 
-static void ids(struct json_object *runs, char *out)
+static void ids(struct json_object *runs, char *out, size_t size)
 {
-    *out = 0;
-    for (size_t i = 0; i < js_length(runs); i++)
-        strcat(out, js_str(js_at(runs, i), "id"));
+    size_t n = 0;
+    for (size_t i = 0; i < js_length(runs) && n < size; i++)
+        n += (size_t)snprintf(out + n, size - n, "%s", js_str(js_at(runs, i), "id"));
 }
 
 static void sorted(int64_t limit, bool more, const char *expected, const char *last_ms)
@@ -41,7 +41,7 @@ static void sorted(int64_t limit, bool more, const char *expected, const char *l
     add(runs, 5, "b"); /* a partition that both had */
     add(runs, 1, "e");
     gather_sort(runs, limit, more, next, sizeof next);
-    ids(runs, seen);
+    ids(runs, seen, sizeof seen);
     CHECK_STR(seen, expected);
     CHECK(last_ms[0] ? strstr(next, last_ms) != NULL : next[0] == 0);
     json_object_put(runs);

@@ -128,7 +128,7 @@ static char *dump(struct fill *f)
 {
     static const char *const questions[] = {
         "SELECT id, agent, version, status, key, feed, partition, first, last, requested, started,"
-        " ended, priority, fork_of, error, words FROM runs ORDER BY id",
+        " ended, priority, fork_of, error, words, epoch, nonce FROM runs ORDER BY id",
         "SELECT agent, status, partition, n FROM counts WHERE n <> 0 ORDER BY 1, 2, 3",
         "SELECT r.id FROM search JOIN runs r ON r.n = search.rowid WHERE search MATCH 'oh' ORDER "
         "BY 1",
