@@ -173,7 +173,8 @@ static struct json_object *oldest_first(struct json_object *list)
 static void say_incomplete(bool complete)
 {
     if (!complete)
-        fprintf(stderr, "tidemark: the node's read model still catches up; there may be more\n");
+        fprintf(stderr, "tidemark: there may be more: a read model still catches up, or a node "
+                        "does not answer\n");
 }
 
 /* All of them, or those of one agent: the node has counted. False: it has to be asked for them. */

@@ -369,6 +369,7 @@ static bool on_ready(struct api_job *j)
         return true;
     if (!c->g->n) {
         api_job_set(j, 503, api_problem(503, "ask another node of the group", "this node stops"));
+        j->later = true;
         return true;
     }
     c->data = x;
