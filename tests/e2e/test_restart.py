@@ -2,7 +2,7 @@
 needs; a waiting run is moved along by a snapshot."""
 import os
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 import journal
 import tm
@@ -67,7 +67,18 @@ def test_events_routed_again_are_known_after_a_restart(group, embedded_log):
     at, metadata = tm.committed(g.bootstrap, router, g.topic)[0]
     assert at == 60 and metadata.startswith("inc=")
     c = Consumer({"bootstrap.servers": g.bootstrap, "group.id": router, "enable.auto.commit": False, "log_level": 0})
-    c.commit(offsets=[TopicPartition(g.topic, 0, 20, metadata)], asynchronous=False)
+
+    def set_back():
+        """Refused while the node is a member: its leaving may still be on its way."""
+        try:
+            c.commit(offsets=[TopicPartition(g.topic, 0, 20, metadata)], asynchronous=False)
+            return True
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError.UNKNOWN_MEMBER_ID:
+                raise
+            return False
+
+    tm.wait_until(set_back, 30, "the router's group to be empty", every_s=0.2)
     c.close()
     n.start(60)
     publish(g, 60, 5)
