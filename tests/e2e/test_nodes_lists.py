@@ -3,7 +3,6 @@ answers for all of them."""
 import json
 import re
 import threading
-import time
 
 import pytest
 import tm
@@ -80,12 +79,15 @@ class Nodes:
 
 
 def get(http, path):
-    a = http.get(path)
-    for _ in range(100):  # while partitions go from one node to another
-        if a.status != 503:
-            break
-        time.sleep(0.1)
-        a = http.get(path)
+    last = []
+
+    def answered():
+        """503 while partitions go from one node to another."""
+        last[:] = [http.get(path)]
+        return last[0].status != 503
+
+    tm.wait_until(answered, what=f"an answer to {path}")
+    a = last[0]
     assert a.status == 200, (path, a.status, a.body)
     return a.json
 
@@ -204,9 +206,8 @@ def test_pages_are_stable_while_runs_begin_and_nodes_come(nodes):
 
     def writer():
         http = Http(nodes.nodes["a"])
-        while not stop.is_set():
+        while not stop.wait(0.01):
             started.add(http.start("t/echo", {"n": 0})["id"])
-            time.sleep(0.01)
     t = threading.Thread(target=writer)
     t.start()
     try:
