@@ -204,6 +204,8 @@ static bool make_questions(struct gather *x, struct kadmin *a)
     int error =
         peers_plan(x->job.read.g, a, &x->want, (const char *const *)x->avoid, anew, &plan, e);
     x->some = x->some || plan.some;
+    if (anew && !plan.n)
+        x->rounds = ROUNDS; /* nobody, by what is known now */
     if (!error && plan.n && !(x->asked = calloc(plan.n, sizeof *x->asked)))
         error = err_set(e, -ENOMEM, "try again", "no memory for the request");
     for (size_t i = 0; !error && i < plan.n; i++) { /* the plan's parts are taken over */
@@ -268,6 +270,11 @@ static void finish(struct gather *x)
     js_put_new(j->o, "missing", missing(x));
 }
 
+static bool wants_more(const struct gather *x)
+{
+    return !x->own && !x->refused && x->rounds < ROUNDS && intset_count(&x->want) > 0;
+}
+
 static void on_turn(struct api_job *j, struct kadmin *a)
 {
     struct gather *x = LIST_ENTRY(j, struct gather, job);
@@ -276,12 +283,9 @@ static void on_turn(struct api_job *j, struct kadmin *a)
     for (size_t i = 0; i < x->nasked; i++)
         take(x, &x->asked[i]);
     asked_free(x);
-    if (!x->own && !x->refused && x->rounds < ROUNDS && intset_count(&x->want) &&
-        !make_questions(x, a))
-        return;
-    if (!x->nasked && !x->own && !x->refused && x->rounds == 1 && intset_count(&x->want) &&
-        !make_questions(x, a)) /* what was known may be old */
-        return;
+    while (!x->nasked && wants_more(x))
+        if (!make_questions(x, a))
+            return;
     if (!x->nasked)
         finish(x);
 }
