@@ -194,27 +194,38 @@ static struct slice text_at(sqlite3_stmt *s, int at)
 /* ---- counts ---- */
 
 struct count {
-    char *agent;
     int status, partition;
     int64_t n; /* more, or less, than in the table */
+    size_t nagent;
+    char agent[];
 };
 
+static struct count *count_new(struct vdb *t, struct slice key, struct slice agent, int status,
+                               int partition)
+{
+    struct count *c = malloc(sizeof *c + agent.n + 1);
+    if (!c || map_put(&t->counts, key, c, NULL)) {
+        free(c);
+        return NULL;
+    }
+    *c = (struct count){status, partition, 0, agent.n};
+    memcpy(c->agent, agent.p, agent.n);
+    return c;
+}
+
+/* An agent's name is whatever the record has, of any length. */
 static int count(struct vdb *t, struct slice agent, int status, int partition, int n)
 {
-    char key[2 * FLOW_NAME_MAX + 32];
-    int size = snprintf(key, sizeof key, "%d %d %.*s", status, partition, SL_ARG(agent));
-    struct slice k = sl(key, (size_t)size < sizeof key ? (size_t)size : sizeof key - 1);
-    struct count *c = map_get(&t->counts, k);
-    if (!c) {
-        size_t bytes = sizeof *c + agent.n + 1;
-        if (!(c = malloc(bytes)) || map_put(&t->counts, k, c, NULL)) {
-            free(c);
-            return -ENOMEM;
-        }
-        *c = (struct count){(char *)(c + 1), status, partition, 0};
-        memcpy(c->agent, agent.p, agent.n);
-        c->agent[agent.n] = 0;
-    }
+    struct buf key;
+    buf_init(&key, agent.n + 64);
+    buf_addf(&key, "%d %d ", status, partition);
+    buf_add_slice(&key, agent);
+    struct count *c = buf_error(&key) ? NULL : map_get(&t->counts, buf_slice(&key));
+    if (!c && !buf_error(&key))
+        c = count_new(t, buf_slice(&key), agent, status, partition);
+    buf_free(&key);
+    if (!c)
+        return -ENOMEM;
     c->n += n;
     return 0;
 }
@@ -230,7 +241,7 @@ static int write_counts(struct vdb *t)
         sqlite3_stmt *s = t->v[SQL_COUNTS];
         if (!c->n)
             continue;
-        bind_text(s, 1, sl_str(c->agent));
+        bind_text(s, 1, sl(c->agent, c->nagent));
         sqlite3_bind_int(s, 2, c->status);
         sqlite3_bind_int(s, 3, c->partition);
         sqlite3_bind_int64(s, 4, c->n);

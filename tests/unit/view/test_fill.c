@@ -144,17 +144,31 @@ static char *dump(struct fill *f)
     return text;
 }
 
+/* A file of its own; `path` is mkstemp's template. */
+static void open_new(struct fill *f, char *path)
+{
+    struct err e = {0};
+    int fd = mkstemp(path);
+    NEED(fd >= 0);
+    close(fd);
+    NEED(fill_open(f, path, "journal", PARTITIONS, &e) == 0);
+}
+
+/* Reads the whole journal; what is below the places is passed over. */
+static void read_all(struct fill *f, struct journal *j)
+{
+    for (size_t i = 0; i < j->n; i++)
+        NEED(fill_record(f, &j->k[i]) == 0);
+    NEED(fill_commit(f) == 0);
+}
+
 /* every: commits after so many records, 0: at random; at random some are rolled back and read
  * again. The caller frees. */
 static char *filled(struct journal *j, size_t every, bool rolls_back)
 {
     char path[] = "/tmp/tm_fill_XXXXXX";
     struct fill f;
-    struct err e = {0};
-    int fd = mkstemp(path);
-    NEED(fd >= 0);
-    close(fd);
-    NEED(fill_open(&f, path, "journal", PARTITIONS, &e) == 0);
+    open_new(&f, path);
     for (size_t i = 0; i < j->n; i++) {
         NEED(fill_record(&f, &j->k[i]) == 0);
         if (rolls_back && random() % 20 == 0) {
@@ -194,13 +208,9 @@ TEST(what_waits_to_be_written_is_bounded_and_cutting_sees_it)
 {
     struct journal j;
     struct fill f;
-    struct err e = {0};
     char path[] = "/tmp/tm_fill_XXXXXX";
-    int fd = mkstemp(path);
-    NEED(fd >= 0);
-    close(fd);
     make(&j, 3);
-    NEED(fill_open(&f, path, "journal", PARTITIONS, &e) == 0);
+    open_new(&f, path);
     for (size_t i = 0; i < j.n; i++) {
         NEED(fill_record(&f, &j.k[i]) == 0);
         CHECK(f.by_id.n <= RUNS);
@@ -241,16 +251,10 @@ TEST(a_partition_that_is_dropped_leaves_nothing_and_can_be_made_again)
 {
     struct journal j;
     struct fill f;
-    struct err e = {0};
     char path[] = "/tmp/tm_fill_XXXXXX";
-    int fd = mkstemp(path);
-    NEED(fd >= 0);
-    close(fd);
     make(&j, 5);
-    NEED(fill_open(&f, path, "journal", PARTITIONS, &e) == 0);
-    for (size_t i = 0; i < j.n; i++)
-        NEED(fill_record(&f, &j.k[i]) == 0);
-    NEED(fill_commit(&f) == 0);
+    open_new(&f, path);
+    read_all(&f, &j);
     char *whole = dump(&f);
     CHECK(lines_of(whole, 1) > RUNS / 4);
     NEED(fill_drop(&f, 1) == 0 && fill_commit(&f) == 0);
@@ -261,9 +265,7 @@ TEST(a_partition_that_is_dropped_leaves_nothing_and_can_be_made_again)
     NEED(fill_places(&f) == 0);
     CHECK_INT(f.places[1].next, 0);
     CHECK_INT(f.places[0].next, j.end[0]);
-    for (size_t i = 0; i < j.n; i++)
-        NEED(fill_record(&f, &j.k[i]) == 0);
-    NEED(fill_commit(&f) == 0);
+    read_all(&f, &j);
     char *again = dump(&f);
     CHECK_STR(again, whole);
     free(whole);
@@ -272,4 +274,35 @@ TEST(a_partition_that_is_dropped_leaves_nothing_and_can_be_made_again)
     fill_close(&f);
     unlink(path);
     drop(&j);
+}
+
+TEST(agents_with_long_names_are_counted_apart)
+{
+    struct vdb t;
+    struct err e = {0};
+    char path[] = "/tmp/tm_fill_XXXXXX", name[2][600], id[RUN_ID_MAX];
+    int fd = mkstemp(path), n = 0;
+    NEED(fd >= 0);
+    close(fd);
+    NEED(vdb_open(&t, path, "test", &e) == 0 && vdb_begin(&t) == 0);
+    for (int i = 0; i < 2; i++) { /* the same but for their last character */
+        bool fresh = false;
+        memset(name[i], 'n', sizeof name[i]);
+        name[i][sizeof name[i] - 1] = (char)('a' + i);
+        run_of(i, id);
+        struct run_row x = {.id = id,
+                            .status = 1,
+                            .agent = sl(name[i], sizeof name[i]),
+                            .epoch = -1};
+        NEED(vdb_insert(&t, &x, &fresh) == 0 && fresh);
+    }
+    NEED(vdb_commit(&t) == 0);
+    sqlite3_stmt *s = NULL;
+    NEED(sqlite3_prepare_v2(t.db, "SELECT n FROM counts", -1, &s, NULL) == SQLITE_OK);
+    for (; sqlite3_step(s) == SQLITE_ROW; n++)
+        CHECK_INT(sqlite3_column_int(s, 0), 1);
+    CHECK_INT(n, 2);
+    sqlite3_finalize(s);
+    vdb_close(&t);
+    unlink(path);
 }
