@@ -6,6 +6,9 @@
 
 #include "broker/group.h"
 
+/* Clients may say that a rebalance takes no time at all. */
+#define WAIT_ON_MIN_MS 1000
+
 void groups_init(struct groups *gs, const struct groups_ops *ops, void *arg)
 {
     *gs = (struct groups){.ops = ops, .arg = arg};
@@ -423,7 +426,8 @@ static void on_rebalance_time(struct group_timer *t)
         expel_silent(g);
         struct member *m = any_joining(g);
         if (g->nmembers && !m) { /* only static members, none of them back yet: wait on */
-            group_timer_set(t, longest_rebalance(g));
+            int ms = longest_rebalance(g);
+            group_timer_set(t, ms > WAIT_ON_MIN_MS ? ms : WAIT_ON_MIN_MS);
             return;
         }
         if (g->leader && !g->leader->join_token)

@@ -21,7 +21,8 @@ struct world {
     struct groups gs;
     struct answer a[MAX];
     int stores, forgets;
-    bool hold; /* storing is answered by the test */
+    int rebalance_ms; /* of those who join */
+    bool hold;        /* storing is answered by the test */
     struct buf stored;
 };
 static struct world *w;
@@ -72,6 +73,7 @@ static void open_world(void)
 {
     static const struct groups_ops ops = {on_joined, on_synced, on_store, on_forget};
     w = calloc(1, sizeof *w);
+    w->rebalance_ms = 10000;
     buf_init(&w->stored, 1 << 20);
     groups_init(&w->gs, &ops, NULL);
     groups_clock(&w->gs, 1000, 1000);
@@ -107,7 +109,7 @@ static struct answer *join_as(int i, const char *member, const char *instance, c
                            .client_host = SL("h"),
                            .protocol_type = SL("consumer"),
                            .session_ms = 6000,
-                           .rebalance_ms = 10000,
+                           .rebalance_ms = w->rebalance_ms,
                            .protocols = &p,
                            .nprotocols = 1,
                            .can_skip = true};
@@ -227,7 +229,7 @@ TEST(new_clients_are_told_their_id_first)
                            .client_host = SL("h"),
                            .protocol_type = SL("consumer"),
                            .session_ms = 6000,
-                           .rebalance_ms = 10000,
+                           .rebalance_ms = w->rebalance_ms,
                            .protocols = &p,
                            .nprotocols = 1,
                            .id_required = true};
@@ -327,6 +329,31 @@ TEST(a_static_member_comes_back_to_its_assignment)
     CHECK_INT(group_heartbeat(&w->gs, SL("g"), 1, sl_str(old), SL("i1")), KERR_FENCED_INSTANCE_ID);
     CHECK_INT(group_may_commit(&w->gs, SL("g"), 1, sl_str(old), SL("i1")), KERR_FENCED_INSTANCE_ID);
     CHECK_INT(group_heartbeat(&w->gs, SL("g"), 1, sl_str(b->member), SL("i1")), 0);
+    close_world();
+}
+
+/* The broker's thread once asked without end whether it was back. */
+TEST(a_static_member_without_time_to_rebalance_is_waited_for)
+{
+    open_world();
+    w->rebalance_ms = 0;
+    struct answer *a = join_as(0, "", "i1", "range", "t");
+    sync_as(1, a->member, 1, a->member, "mine");
+    NEED(state() == GROUP_STABLE);
+    struct answer *b = join(2, "");
+    struct answer *again = join_as(3, a->member, "i1", "range", "t");
+    NEED(b->joined && again->joined && b->generation == 2);
+    sync_as(4, b->member, 2, NULL, NULL);
+    sync_as(5, again->member, 2, b->member, "x");
+    NEED(state() == GROUP_STABLE);
+    CHECK_INT(group_leave(&w->gs, SL("g"), sl_str(b->member), (struct slice){NULL, 0}), 0);
+    CHECK_INT(state(), GROUP_PREPARING);
+    pass(0);
+    CHECK_INT(state(), GROUP_PREPARING);
+    CHECK(groups_next_ms(&w->gs) > w->gs.now_ms);
+    struct answer *back = join_as(6, a->member, "i1", "range", "t");
+    CHECK(back->joined && back->error == 0);
+    CHECK_INT(back->members, 1);
     close_world();
 }
 
@@ -525,7 +552,7 @@ TEST(random_histories_answer_everyone_once)
                                        .client_host = SL("h"),
                                        .protocol_type = SL("consumer"),
                                        .session_ms = 6000,
-                                       .rebalance_ms = 10000,
+                                       .rebalance_ms = w->rebalance_ms,
                                        .protocols = &p,
                                        .nprotocols = 1};
                 last_join[m] = step;
