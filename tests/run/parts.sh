@@ -275,7 +275,7 @@ fuzz_one() {
         inputs=$(fuzz_inputs "$name")
         echo "== fuzz $name, $inputs inputs"
         work=$(mktemp -d "build/fuzz/corpus/test-$name-XXXXXX")
-        how=(-seed=1 "-runs=$inputs")
+        how=(-seed=1 -reload=0 "-runs=$inputs")
         if setarch -R true 2>/dev/null; then still=(setarch -R); fi
     fi
     local rc=0
@@ -362,7 +362,12 @@ cmd_test() {
         part kafka 1200 part_pytest kafka "$@"
         finish
         ;;
-    fuzz) cmd_fuzz "$@" ;;
+    fuzz)
+        need_build
+        need_clang
+        part fuzz 3600 part_fuzz "$@"
+        finish
+        ;;
     *) die "no such part of the tests: $what" "unit, sim, tsan, e2e, kafka or fuzz" 2 ;;
     esac
 }
