@@ -377,18 +377,23 @@ static int precedence(const struct parser *p)
     return 0;
 }
 
-bool node_constant(const struct node *n)
+static bool constant(const struct node *n)
 {
     if (!n || n->kind == N_CONST)
         return true;
     if (n->kind == N_PIPE)
-        return (n->a->kind == N_DOT || node_constant(n->a)) &&
-               (n->b->kind == N_DOT || node_constant(n->b));
+        return (n->a->kind == N_DOT || constant(n->a)) &&
+               (n->b->kind == N_DOT || constant(n->b));
     for (size_t i = 0; n->kind == N_OBJECT && i < n->n; i++)
-        if (!node_constant(n->v[i]))
+        if (!constant(n->v[i]))
             return false;
     return n->kind == N_OBJECT ||
-           (n->kind == N_BINARY && node_constant(n->a) && node_constant(n->b));
+           (n->kind == N_BINARY && constant(n->a) && constant(n->b));
+}
+
+bool node_constant(const struct parser *p, const struct node *n)
+{
+    return p->plain && constant(n); /* else the nodes may be no tree: parser.scratch */
 }
 
 static bool is_number(const struct node *n)
@@ -398,9 +403,9 @@ static bool is_number(const struct node *n)
 
 /* libjq computes with constants while it compiles and refuses an infinite quotient then: leave that
  * to it. */
-static bool folds_badly(int op, const struct node *a, const struct node *b)
+static bool folds_badly(const struct parser *p, int op, const struct node *a, const struct node *b)
 {
-    return op == '/' && node_constant(a) && node_constant(b);
+    return op == '/' && node_constant(p, a) && node_constant(p, b);
 }
 
 static struct node *combine(struct parser *p, int prec, int op, struct node *a, struct node *b)
@@ -413,7 +418,7 @@ static struct node *combine(struct parser *p, int prec, int op, struct node *a, 
     if (!n)
         return NULL;
     n->op = op;
-    if (prec == PREC_ASSIGN || folds_badly(op, a, b))
+    if (prec == PREC_ASSIGN || folds_badly(p, op, a, b))
         p->plain = false;
     /* A constant sum may be a constant divisor or key: it must stay visible as one. */
     if (n->kind == N_BINARY && is_number(a) && is_number(b) && strchr("+-*", op) && op < 128) {

@@ -33,8 +33,8 @@ struct node *parse_string(struct parser *p); /* the opening quote is the present
 bool parse_patterns(struct parser *p, struct name **names, const char **ret_single);
 
 struct node *node_new(struct parser *p, enum node_kind kind, struct node *a, struct node *b);
-/* May be a constant for libjq's compiler. */
-bool node_constant(const struct node *n);
+/* May be a constant for libjq's compiler; asked only as long as the program may be inline. */
+bool node_constant(const struct parser *p, const struct node *n);
 struct node *node_const(struct parser *p, struct json_object *lit); /* takes over lit */
 struct node *node_made(struct parser *p, struct json_object *lit);  /* NULL: no memory for it */
 struct node *parse_memory(struct parser *p);                        /* fails with -ENOMEM: NULL */

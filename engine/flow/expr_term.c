@@ -331,7 +331,7 @@ static bool parse_pair(struct parser *p, struct node **key, struct node **value)
             return false;
         /* A constant key that is no text is an error of libjq's compiler, which computes with
          * constants. */
-        if (node_constant(*key) && !((*key)->lit && jq_is((*key)->lit, "string")))
+        if (node_constant(p, *key) && !((*key)->lit && jq_is((*key)->lit, "string")))
             p->plain = false;
     } else {
         return parse_unexpected(p, "a key: a name, a text, $name or (expression)") != NULL;

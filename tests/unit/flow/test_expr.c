@@ -124,6 +124,22 @@ static int run(const char *text, const char *input, struct err *e)
     return rc;
 }
 
+/* Constants are looked for in divisions and keys; nodes beyond those that are kept are no tree. */
+TEST(a_program_with_more_nodes_than_are_kept_is_left_to_the_child)
+{
+    static const char *const ends[] = {"(.) / (.)", "(. / 3) / (. / 3)", "{(. + 1): 2}"};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        struct buf b;
+        buf_init(&b, 64 << 10);
+        for (int k = 0; k < 1000; k++)
+            buf_adds(&b, ". - ");
+        buf_adds(&b, ends[i]);
+        NEED(!buf_error(&b));
+        accepted(b.p, false);
+        buf_free(&b);
+    }
+}
+
 TEST(an_evaluation_is_bounded)
 {
     struct err e = {0};
