@@ -20,6 +20,7 @@ int js_check(struct slice text, struct err *e);
 int js_write(struct json_object *o, struct buf *b);
 /* Writes s as a JSON string with quotes. Bytes that are not UTF-8 become U+FFFD. */
 int js_write_str(struct buf *b, struct slice s);
+size_t js_str_size(struct slice s); /* how many bytes that makes of valid UTF-8 */
 /* Indented by two blanks, for people. */
 int js_write_pretty(struct json_object *o, struct buf *b);
 

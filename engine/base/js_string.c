@@ -175,9 +175,21 @@ static size_t character(const char *p, const char *end)
     return 0;
 }
 
+static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+
+size_t js_str_size(struct slice s)
+{
+    size_t n = 2 + s.n;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c < 0x20 || c == 0x7f || c == '"' || c == '\\')
+            n += c && strchr(from, c) ? 1 : 5;
+    }
+    return n;
+}
+
 int js_write_str(struct buf *b, struct slice s)
 {
-    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     const char *p = s.p, *end = s.p + s.n;
     buf_addc(b, '"');
     while (p < end) {

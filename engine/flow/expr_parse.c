@@ -382,13 +382,11 @@ static bool constant(const struct node *n)
     if (!n || n->kind == N_CONST)
         return true;
     if (n->kind == N_PIPE)
-        return (n->a->kind == N_DOT || constant(n->a)) &&
-               (n->b->kind == N_DOT || constant(n->b));
+        return (n->a->kind == N_DOT || constant(n->a)) && (n->b->kind == N_DOT || constant(n->b));
     for (size_t i = 0; n->kind == N_OBJECT && i < n->n; i++)
         if (!constant(n->v[i]))
             return false;
-    return n->kind == N_OBJECT ||
-           (n->kind == N_BINARY && constant(n->a) && constant(n->b));
+    return n->kind == N_OBJECT || (n->kind == N_BINARY && constant(n->a) && constant(n->b));
 }
 
 bool node_constant(const struct parser *p, const struct node *n)

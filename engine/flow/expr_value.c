@@ -200,12 +200,13 @@ static bool is_canon(struct json_object *o, int depth, struct canon *c)
         return canon_number(o);
     }
     if (t == json_type_string)
-        c->size += (size_t)json_object_get_string_len(o);
+        c->size +=
+            js_str_size(sl(json_object_get_string(o), (size_t)json_object_get_string_len(o)));
     for (size_t i = 0; t == json_type_array && i < json_object_array_length(o) && !c->rc; i++)
         same &= is_canon(json_object_array_get_idx(o, i), depth + 1, c);
     struct lh_entry *m = t == json_type_object ? json_object_get_object(o)->head : NULL;
     for (; m && !c->rc; m = m->next) {
-        c->size += strlen(lh_entry_k(m));
+        c->size += js_str_size(sl_str(lh_entry_k(m)));
         same &= is_canon((struct json_object *)lh_entry_v(m), depth + 1, c);
     }
     return same;

@@ -281,6 +281,23 @@ TEST(members_are_found_without_a_tree)
     CHECK(!js_next_item(SL("[]"), &pos, &v));
 }
 
+TEST(the_size_of_a_string_is_known_before_it_is_written)
+{
+    struct buf b;
+    char all[127];
+    for (int i = 0; i < 127; i++)
+        all[i] = (char)(i + 1);
+    struct slice v[] = {SL(""), SL("plain"), sl(all, sizeof all), SL("\0\0"),
+                        SL("\xc3\xa4\xe2\x82\xac")};
+    buf_init(&b, 4096);
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++) {
+        buf_reset(&b);
+        NEED(js_write_str(&b, v[i]) == 0);
+        CHECK_INT(js_str_size(v[i]), b.n);
+    }
+    buf_free(&b);
+}
+
 TEST(strings_are_unquoted_and_quoted)
 {
     struct buf b;

@@ -159,6 +159,8 @@ TEST(an_evaluation_is_bounded)
         buf_adds(&t, " | (., .)");
     CHECK_INT(run(t.p, "1", &e), -EINVAL);
     CHECK_INT(run("\"x\" * 1e9", "1", &e), -EINVAL);
+    CHECK_INT(run("\"\\u0005\" * 2000000", "1", &e), 0);
+    CHECK_INT(run("\"\\u0005\" * 3000000", "1", &e), -EINVAL); /* 18 MB when it is written */
     CHECK_INT(run("[.[] | . * 100000] | add",
                   "[\"aaaaaaaaaaaaaaaa\",\"bbbbbbbbbbbbbbb\",\"a\",\"a\",\"a\"]", &e),
               0);
