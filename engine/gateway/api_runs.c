@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "gateway/job.h"
+#include "gateway/run_place.h"
 #include "gateway/run_read.h"
 #include "gateway/run_wait.h"
 #include "view/view.h"
@@ -286,23 +286,19 @@ static const struct param history_params[] = {
     {"If-None-Match", "header", "{\"type\":\"string\"}", "the ETag of an earlier answer"},
     {NULL}};
 
-/* ---- where it begins ---- */
+/* ---- where it is ---- */
 
 static void read_place(struct api_job *j, struct kadmin *a)
 {
     struct look *l = LIST_ENTRY(j, struct look, job);
-    struct journal_start at;
-    char nonce[17];
+    struct run_place at;
     if (view_run(j->read.g->o.view, l->run.id, &at, NULL, 0, &j->read.e))
         return;
-    hex_u64(nonce, at.nonce);
     j->status = 200;
     j->o = json_object_new_object();
     js_put_new(j->o, "id", json_object_new_string(l->run.id));
     js_put_new(j->o, "partition", json_object_new_int(l->run.partition));
-    js_put_new(j->o, "offset", json_object_new_int64(at.from));
-    js_put_new(j->o, "epoch", json_object_new_int64(at.epoch));
-    js_put_new(j->o, "nonce", json_object_new_string(nonce));
+    run_place_json(&at, j->o);
 }
 
 static void get_place(struct call *c)
@@ -353,12 +349,21 @@ static const struct answer output_answers[] = {
      "\"string\"},\"status\":{\"type\":\"string\"}}}"},
     {304, "it is that of the ETag"},
     {0}};
+#define OWNER "\"epoch\":{\"type\":\"integer\"},\"nonce\":{\"type\":\"string\"}"
+#define PLACE                                                                                      \
+    "{\"type\":\"object\",\"required\":[\"id\",\"partition\",\"spans\",\"next\"],\"properties\":{" \
+    "\"id\":{\"type\":\"string\"},\"partition\":{\"type\":\"integer\"},\"spans\":{\"type\":"       \
+    "\"array\","                                                                                   \
+    "\"items\":{\"type\":\"object\",\"required\":[\"from\",\"to\",\"epoch\",\"nonce\"],"           \
+    "\"properties\":{\"from\":{\"type\":\"integer\"},\"to\":{\"type\":\"integer\"}," OWNER         \
+    "}}},\"next\":{\"type\":\"object\",\"required\":[\"from\",\"epoch\",\"nonce\"],"               \
+    "\"properties\":{"                                                                             \
+    "\"from\":{\"type\":\"integer\"}," OWNER "}}}}"
 static const struct answer place_answers[] = {
-    {200, "its request, and whose the partition was there: what one node asks another",
-     "{\"type\":\"object\",\"required\":[\"id\",\"partition\",\"offset\",\"epoch\",\"nonce\"],"
-     "\"properties\":{\"id\":{\"type\":\"string\"},\"partition\":{\"type\":\"integer\"},"
-     "\"offset\":{\"type\":\"integer\"},\"epoch\":{\"type\":\"integer\"},\"nonce\":{\"type\":"
-     "\"string\"}}}"},
+    {200,
+     "ranges of offsets with all its records below `next`, and whose the partition was at the "
+     "begin of each: what one node asks another",
+     PLACE},
     {501, "this node keeps no read model", "{\"$ref\":\"#/components/schemas/Problem\"}"},
     {0}};
 static const struct answer history_answers[] = {

@@ -34,6 +34,7 @@ struct spart {
     struct list page, queue; /* struct page_item: read from the log; given by the tail */
     size_t n;                /* in the queue */
     int64_t read_to;         /* where the next page begins */
+    struct run_place *place; /* what of the journal is still to be read; NULL: not known */
     bool live, busy;         /* all below the queue was read; a page or an agent is being read */
 };
 struct stream {
@@ -59,7 +60,7 @@ struct agent_read {
 
 static void go_on(struct spart *p);
 static void refuse(struct stream *s, const struct err *e);
-static void read_page(struct spart *p, int64_t from, bool find, const char *key);
+static void read_page(struct spart *p, int64_t from, const char *key);
 
 /* ---- life ---- */
 
@@ -68,6 +69,8 @@ static void stream_free(struct stream *s)
     if (s->jobs)
         return; /* the last of them frees it */
     list_del(&s->node);
+    for (int i = 0; i < s->n; i++)
+        free(s->v[i].place);
     free(s->v);
     free(s);
 }
@@ -294,7 +297,7 @@ static void go_on(struct spart *p)
     if (!drain(p, &p->page))
         return;
     if (!p->live)
-        read_page(p, p->read_to, false, NULL);
+        read_page(p, p->read_to, NULL);
     else
         (void)drain(p, &p->queue);
 }
@@ -398,13 +401,17 @@ static void page_done(struct api_read *r)
             list_push(&p->page, l);
         p->live = all;
         p->read_to = g->from;
+        if (!all) {
+            p->place = g->place;
+            g->place = NULL;
+        }
         go_on(p);
     }
     page_drop(g);
     free(x);
 }
 
-static void read_page(struct spart *p, int64_t from, bool find, const char *key)
+static void read_page(struct spart *p, int64_t from, const char *key)
 {
     struct stream *s = p->s;
     struct stream_page *x = calloc(1, sizeof *x);
@@ -415,7 +422,8 @@ static void read_page(struct spart *p, int64_t from, bool find, const char *key)
         memcpy(x->page.run, s->run, sizeof x->page.run);
         x->page.from = from;
         x->page.to = tail_next(p->sub);
-        x->page.find = find;
+        x->page.place = p->place;
+        p->place = NULL;
         x->page.authorization = key ? strdup(key) : NULL;
         x->page.read.work = page_read;
         x->page.read.done = page_done;
@@ -433,12 +441,12 @@ static void read_page(struct spart *p, int64_t from, bool find, const char *key)
     p->busy = true;
 }
 
-/* A stream of a run that goes on from nowhere begins where the run does. */
+/* Another node may be asked where a run is. */
 static void read_first(struct spart *p)
 {
     struct stream *s = p->s;
-    bool find = s->run[0] && p->next == 0;
-    read_page(p, p->next, find, find && !s->out ? http_header(s->c->r, "Authorization") : NULL);
+    bool asks = s->run[0] && !s->out;
+    read_page(p, p->next, asks ? http_header(s->c->r, "Authorization") : NULL);
 }
 
 /* The tail's position is known. Nothing is sent before those of all partitions are, since an

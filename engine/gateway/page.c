@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "gateway/owners.h"
-#include "gateway/run_read.h"
+#include "gateway/run_place.h"
 #include "triggers/recwire.h"
 
 #define READ_MS 20000
@@ -36,6 +36,8 @@ void page_drop(struct page *p)
         explicit_bzero(p->authorization, strlen(p->authorization));
     free(p->authorization);
     p->authorization = NULL;
+    free(p->place);
+    p->place = NULL;
 }
 
 static int keep(struct page *p, struct rec *r)
@@ -81,48 +83,83 @@ static int on_record(void *arg, const struct krec *k)
     return error;
 }
 
+/* 1: stopped by on_record; 0: to the end. */
+static int read_ranges(struct reading *x, struct kadmin *a, const struct run_plan *plan,
+                       struct err *e)
+{
+    struct page *p = x->p;
+    int rc = 0;
+    for (int i = 0; i < plan->n && !rc; i++) {
+        const struct span *v = &plan->v[i];
+        x->epoch = v->epoch;
+        x->nonce = v->nonce;
+        x->next = v->from;
+        if (v->from < v->to)
+            rc = kadmin_read(a, p->read.g->names.runs, p->partition, v->from, v->to, on_record, x,
+                             READ_MS, e);
+    }
+    return rc;
+}
+
+/* What is above the page, so that the next one begins where this one ended. */
+static void cut_place(const struct reading *x, const struct run_plan *plan)
+{
+    struct run_place *l = x->p->place;
+    int n = 0;
+    for (int i = 0; i < l->spans.n && plan->placed; i++)
+        if (l->spans.v[i].to > x->next)
+            l->spans.v[n++] = l->spans.v[i];
+    l->spans.n = n;
+    struct span *first = n && l->spans.v[0].from < x->next ? &l->spans.v[0] : NULL;
+    if (first)
+        *first = (struct span){x->next, first->to, x->epoch, x->nonce};
+    else if (!plan->placed || l->next.from < x->next)
+        l->next = (struct journal_start){x->next, x->epoch, x->nonce};
+}
+
+static int find_place(struct page *p, struct kadmin *a, struct err *e)
+{
+    if (p->place)
+        return 0;
+    if (!(p->place = calloc(1, sizeof *p->place)))
+        return err_set(e, -ENOMEM, "try again", "no memory for the journal");
+    p->place->next.from = -1;
+    if (p->run[0])
+        (void)run_place(p->read.g, a, p->run, true, p->authorization, p->place);
+    return 0;
+}
+
 void page_read(struct api_read *r, struct kadmin *a)
 {
     struct page *p = LIST_ENTRY(r, struct page, read);
     struct gateway *g = r->g;
-    struct journal_start s;
     struct reading x = {.p = p};
+    struct run_plan plan;
     int64_t high;
-    struct journal_start at = {-1, -1, 0};
-    if (p->find && run_place(g, a, p->run, p->authorization, &at))
-        p->from = at.from;
-    p->find = false;
-    int64_t end;
-    int error =
-        kadmin_watermarks(a, g->names.runs, p->partition, &p->low, &high, JOURNAL_ADMIN_MS, &r->e);
+    int error = find_place(p, a, &r->e);
+    if (!error)
+        error = kadmin_watermarks(a, g->names.runs, p->partition, &p->low, &high, JOURNAL_ADMIN_MS,
+                                  &r->e);
     if (error)
         return;
     if (p->to < 0 || p->to > high)
         p->to = high;
-    int64_t want = p->from < p->low ? p->low : p->from > high ? high : p->from;
-    if (!owners_start(g->owners, p->partition, want, p->low, high, &s)) {
-        s = at;
-        if ((at.from < p->low || at.from > high) &&
-            journal_begin(a, &g->names, p->partition, &s, &r->e))
-            return;
-    }
-    x.epoch = s.epoch;
-    x.nonce = s.nonce;
-    x.next = s.from;
-    end = p->run[0] ? high : p->to;
-    error = s.from < end ? kadmin_read(a, g->names.runs, p->partition, s.from, end, on_record, &x,
-                                       READ_MS, &r->e)
-                         : 0;
+    p->exists = p->exists || p->place->spans.n;
+    int64_t end = p->run[0] && !p->exists ? high : p->to;
+    if (run_plan(g, a, p->partition, p->place, p->from, end, p->low, high, &plan, &r->e))
+        return;
+    error = read_ranges(&x, a, &plan, &r->e);
     if (error == -ENOMEM)
         err_set(&r->e, error, "try again", "no memory for the journal");
     else if (error >= 0)
         memset(&r->e, 0, sizeof r->e);
-    if (error >= 0 && !x.failed)
+    if (error >= 0 && !x.failed && !plan.placed) {
+        struct journal_start s = {plan.v[0].from, plan.v[0].epoch, plan.v[0].nonce};
         owners_learn(g->owners, p->partition, &s, x.next, &x.seen);
+    }
     free(x.seen.v);
     p->exists = p->exists || p->n;
-    p->from = error == 0 || x.next >= p->to ||
-                      (p->exists && p->n < STREAM_PAGE_RECORDS && p->bytes < STREAM_PAGE_BYTES)
-                  ? p->to
-                  : x.next;
+    bool full = p->n >= STREAM_PAGE_RECORDS || p->bytes >= STREAM_PAGE_BYTES;
+    p->from = error == 0 || x.next >= p->to || (p->exists && !full) ? p->to : x.next;
+    cut_place(&x, &plan);
 }

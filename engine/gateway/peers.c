@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "core/ids.h"
+#include "gateway/run_place.h"
 #include "triggers/feeds.h"
 #include "view/view.h"
 
@@ -377,7 +378,7 @@ void peer_plan_free(struct peer_plan *p)
     *p = (struct peer_plan){0};
 }
 
-/* ---- where a run begins ---- */
+/* ---- where a run is ---- */
 
 static size_t on_body(char *p, size_t size, size_t n, void *arg)
 {
@@ -411,19 +412,8 @@ static long ask(struct gateway *g, const char *url, const char *authorization, s
     return status;
 }
 
-static bool read_place(struct slice body, struct journal_start *ret)
-{
-    struct json_object *o = NULL;
-    const char *nonce = js_parse(body, &o, NULL) == 0 ? js_str(o, "nonce") : NULL;
-    ret->from = js_int(o, "offset", -1);
-    ret->epoch = js_int(o, "epoch", -1);
-    bool good = nonce && hex_read_u64(sl_str(nonce), &ret->nonce) == 0 && ret->from >= 0;
-    json_object_put(o);
-    return good;
-}
-
 bool peers_place(struct gateway *g, struct kadmin *a, const char *run, const char *authorization,
-                 struct journal_start *ret)
+                 struct run_place *ret)
 {
     struct intset want;
     struct peer_plan plan;
@@ -439,10 +429,8 @@ bool peers_place(struct gateway *g, struct kadmin *a, const char *run, const cha
     if (!error && plan.n) {
         buf_addf(&url, "%s/v1/runs/%s/place", plan.v[0].base, run);
         good = buf_error(&url) == 0 && ask(g, url.p, authorization, &body) == 200 &&
-               read_place(buf_slice(&body), ret);
+               run_place_from(buf_slice(&body), ret);
     }
-    if (!good)
-        *ret = (struct journal_start){-1, -1, 0};
     peer_plan_free(&plan);
     buf_free(&url);
     buf_free(&body);

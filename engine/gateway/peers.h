@@ -9,7 +9,7 @@
 #pragma once
 #include "base/intset.h"
 #include "gateway/api_int.h"
-#include "triggers/journal.h"
+#include "view/spans.h"
 
 /* ---- the loop's thread ---- */
 
@@ -38,7 +38,7 @@ struct peer_plan {
 int peers_plan(struct gateway *g, struct kadmin *a, const struct intset *want,
                const char *const *avoid, bool anew, struct peer_plan *ret, struct err *e);
 void peer_plan_free(struct peer_plan *p);
-/* Where a run begins and whose the partition was there, as its owner's read model knows it; blocks
- * for two seconds at most. False: not known. */
+/* Where a run is, as its owner's read model knows it; blocks for two seconds at most. False: not
+ * known. */
 bool peers_place(struct gateway *g, struct kadmin *a, const char *run, const char *authorization,
-                 struct journal_start *ret);
+                 struct run_place *ret);

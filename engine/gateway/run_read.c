@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "gateway/job.h"
 #include "gateway/owners.h"
-#include "gateway/peers.h"
+#include "gateway/run_place.h"
 #include "view/view.h"
 
 bool run_read_init(struct run_read *x, struct call *c, const char *id, bool tasks)
@@ -67,26 +67,33 @@ static int no_run(const struct run_read *x, struct err *e)
                    "there is no run %s", x->id);
 }
 
+static int read_ranges(struct run_read *x, struct kadmin *a, const struct run_plan *plan,
+                       struct err *e)
+{
+    int error = 0;
+    for (int i = 0; i < plan->n && !error; i++) {
+        const struct span *v = &plan->v[i];
+        struct journal_start s = {v->from, v->epoch, v->nonce};
+        if (v->from < v->to)
+            error = journal_read(a, &x->g->names, &x->j, x->partition, &s, v->to, e);
+    }
+    return error;
+}
+
 int run_read_from(struct run_read *x, struct kadmin *a, int64_t after, struct err *e)
 {
     const struct names *n = &x->g->names;
-    struct journal_start s;
+    struct run_place place;
+    struct run_plan plan;
     struct pass pass = {.x = x};
-    struct journal_start at = {-1, -1, 0};
-    /* Where nobody knows it, since it is not there, or not yet: all of the partition is read. */
-    if (x->first < 0 && run_place(x->g, a, x->id, x->authorization, &at))
-        x->first = at.from;
     int64_t low, high, want = x->first > after ? x->first : after + 1;
+    /* Where nobody knows it, since it is not there, or not yet: all of the partition is read. */
+    (void)run_place(x->g, a, x->id, x->first < 0, x->authorization, &place);
     int error = kadmin_watermarks(a, n->runs, x->partition, &low, &high, JOURNAL_ADMIN_MS, e);
     if (error == -ENOENT)
         return no_run(x, e);
-    want = want > high ? high : want;
-    if (!error &&
-        !owners_start(x->g->owners, x->partition, want < low ? low : want, low, high, &s)) {
-        s = at;
-        if (at.from < low || at.from > high)
-            error = journal_begin(a, n, x->partition, &s, e);
-    }
+    if (!error)
+        error = run_plan(x->g, a, x->partition, &place, want, high, low, high, &plan, e);
     if (error)
         return error;
     x->fn = x->j.fn;
@@ -94,12 +101,14 @@ int run_read_from(struct run_read *x, struct kadmin *a, int64_t after, struct er
     x->j.fn = on_record;
     x->j.arg = &pass;
     x->j.until_ms = clock_boot_ms() + (x->deadline_ms ? x->deadline_ms : JOB_READ_MS);
-    error = journal_read(a, n, &x->j, x->partition, &s, high, e);
+    error = read_ranges(x, a, &plan, e);
     x->j.fn = x->fn;
     x->j.arg = x->arg;
     x->run = map_get(&x->j.trace.runs, sl_str(x->id));
-    if (!error && !pass.failed)
+    if (!error && !pass.failed && !plan.placed) {
+        struct journal_start s = {plan.v[0].from, plan.v[0].epoch, plan.v[0].nonce};
         owners_learn(x->g->owners, x->partition, &s, high, &pass.seen);
+    }
     free(pass.seen.v);
     return error;
 }
@@ -108,14 +117,6 @@ int run_read(struct run_read *x, struct kadmin *a, struct err *e)
 {
     int error = run_read_from(x, a, -1, e);
     return error || x->run ? error : no_run(x, e);
-}
-
-bool run_place(struct gateway *g, struct kadmin *a, const char *run, const char *authorization,
-               struct journal_start *ret)
-{
-    if (g->o.view && view_run(g->o.view, run, ret, NULL, 0, NULL) == 0)
-        return true;
-    return strcmp(g->config->view, "all") != 0 && peers_place(g, a, run, authorization, ret);
 }
 
 int run_agent(struct gateway *g, struct kadmin *a, const char *run, char *ret_agent, size_t size,

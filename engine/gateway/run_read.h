@@ -1,5 +1,5 @@
-/* Reading one run from the journal, in a job's thread: from its request on, between the first and
- * the last offset that it can have, as far as they are known. */
+/* Reading one run from the journal, in a job's thread: where its records lie, as far as that is
+ * known (run_place.h). */
 #pragma once
 #include "gateway/api_int.h"
 #include "triggers/journal.h"
@@ -28,10 +28,6 @@ int run_read(struct run_read *x, struct kadmin *a, struct err *e);
 /* The same from behind `after`, which must not be below the run's request. */
 int run_read_from(struct run_read *x, struct kadmin *a, int64_t after, struct err *e);
 void run_read_free(struct run_read *x);
-/* A thread of the pool: where the run begins, and whose the partition is there, by the read model
- * here or that of the partition's owner. False: neither knows. */
-bool run_place(struct gateway *g, struct kadmin *a, const char *run, const char *authorization,
-               struct journal_start *ret);
 /* A thread of the pool: the agent of a run, by the read model, else by the journal; "" when neither
  * knows the run. */
 int run_agent(struct gateway *g, struct kadmin *a, const char *run, char *ret_agent, size_t size,

@@ -38,9 +38,8 @@ struct row {
     struct rec *end;     /* the last fact that ended it; NULL: none, or it began again */
     int status;          /* -1: as it was */
     int64_t started_ms, last;
-    bool ends;     /* whether it has ended, and how, is to be written */
-    int64_t epoch; /* whose the partition was at the request */
-    uint64_t nonce;
+    bool ends; /* whether it has ended, and how, is to be written */
+    struct spans spans;
     char id[RUN_ID_MAX];
 };
 
@@ -70,13 +69,15 @@ void fill_close(struct fill *f)
 
 /* ---- rows ---- */
 
-static struct row *row_of(struct fill *f, const struct rec *r)
+static struct row *row_of(struct fill *f, const char *run)
 {
-    struct row *x = map_get(&f->by_id, sl_str(r->run));
+    struct row *x = map_get(&f->by_id, sl_str(run));
     if (x || !(x = calloc(1, sizeof *x)))
         return x;
-    *x = (struct row){.status = -1, .started_ms = -1};
-    memcpy(x->id, r->run, sizeof x->id);
+    x->status = -1;
+    x->started_ms = -1;
+    memcpy(x->id, run, sizeof x->id);
+    f->held += (int64_t)sizeof *x;
     if (map_put(&f->by_id, sl_str(x->id), x, NULL)) {
         free(x);
         return NULL;
@@ -151,8 +152,7 @@ static int write_row(struct fill *f, const struct row *x, bool insert, bool *ret
                         .started_ms = x->started_ms,
                         .last = x->last,
                         .ends = x->ends,
-                        .epoch = x->epoch,
-                        .nonce = x->nonce};
+                        .spans = &x->spans};
     struct buf b, words;
     buf_init(&b, 1 << 20);
     buf_init(&words, 1 << 14);
@@ -179,7 +179,7 @@ static int write_rows(struct fill *f)
         if (!error && x->request)
             error = write_row(f, x, true, &fresh);
         /* Of a repeated request only what came behind it counts. */
-        if (!error && !fresh && (x->status >= 0 || x->started_ms >= 0))
+        if (!error && !fresh)
             error = write_row(f, x, false, NULL);
     }
     drop_rows(f);
@@ -194,7 +194,7 @@ static const struct fact {
              {REC_RESUMED, RUN_ACTIVE, false, false}, {REC_COMPLETED, RUN_COMPLETED, false, true},
              {REC_FAULTED, RUN_FAULTED, false, true}, {REC_CANCELLED, RUN_CANCELLED, false, true}};
 
-static int apply(struct fill *f, const struct place *p, struct rec *r)
+static int apply(struct fill *f, struct rec *r)
 {
     const struct fact *t = NULL;
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
@@ -202,19 +202,17 @@ static int apply(struct fill *f, const struct place *p, struct rec *r)
             t = &facts[i];
     if (!t && r->type != REC_REQUESTED)
         return 0;
-    struct row *x = row_of(f, r);
-    /* What does not go into one row: the end before another beginning or end, facts before a
+    struct row *x = row_of(f, r->run);
+    /* What does not go into one row: the end before another beginning or end, anything before a
      * request. */
-    bool apart = x && (t ? x->end && (t->starts || t->ends) : !x->request && x->status >= 0);
+    bool apart = x && (t ? x->end && (t->starts || t->ends) : !x->request && x->spans.n);
     int error = apart ? write_rows(f) : 0;
-    if (error || !(x = row_of(f, r)))
+    if (error || !(x = row_of(f, r->run)))
         return error ? error : -ENOMEM;
     if (!t) {
         if (!x->request) { /* else a repeat */
             x->request = rec_ref(r);
             x->last = r->offset;
-            x->epoch = p->epoch;
-            x->nonce = p->nonce;
         }
         return 0;
     }
@@ -241,6 +239,22 @@ static bool of_interest(const struct krec *k)
     return false;
 }
 
+/* Whatever it is, also of a former owner: who reads the run is to find it. */
+static int note_place(struct fill *f, const struct place *p, const struct krec *k)
+{
+    char run[RUN_ID_MAX];
+    if (k->key.n < sizeof run || k->key.p[sizeof run - 1] != '/' ||
+        !run_id_valid(sl(k->key.p, sizeof run - 1)))
+        return 0;
+    memcpy(run, k->key.p, sizeof run - 1);
+    run[sizeof run - 1] = 0;
+    struct row *x = row_of(f, run);
+    if (!x)
+        return -ENOMEM;
+    spans_add(&x->spans, &(struct span){k->offset, k->offset + 1, p->epoch, p->nonce});
+    return 0;
+}
+
 int fill_record(struct fill *f, const struct krec *k)
 {
     struct rec *r = NULL;
@@ -259,11 +273,13 @@ int fill_record(struct fill *f, const struct krec *k)
             p->epoch = r->offset;
             p->nonce = r->nonce;
         } else if (rec_is_request(r->type) || (r->epoch == p->epoch && r->nonce == p->nonce)) {
-            error = apply(f, p, r);
+            error = apply(f, r);
             f->held += (int64_t)r->bytes;
         }
         rec_unref(r);
     }
+    if (!error)
+        error = note_place(f, p, k);
     p->next = k->offset + 1;
     if (!error && f->held > FILL_HELD_BYTES)
         error = write_rows(f);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "core/state.h"
 #include "view/view_int.h"
 
@@ -326,14 +327,32 @@ int view_counts(struct view *v, const struct view_query *q, struct json_object *
 
 /* ---- one ---- */
 
-int view_run(struct view *v, const char *id, struct journal_start *ret_place, char *ret_agent,
+/* One statement, so that the run and its partition's position are of the same moment. */
+static const char one_run[] = "SELECT r.agent, r.spans, p.next, p.epoch, p.nonce FROM runs r"
+                              " JOIN places p ON p.partition = r.partition WHERE r.id = ?1";
+
+static struct slice column(sqlite3_stmt *s, int at)
+{
+    const char *p = (const char *)sqlite3_column_text(s, at);
+    return sl(p ? p : "", p ? (size_t)sqlite3_column_bytes(s, at) : 0);
+}
+
+static int read_place(struct question *x, struct run_place *ret, struct err *e)
+{
+    ret->next.from = sqlite3_column_int64(x->s, 2);
+    ret->next.epoch = sqlite3_column_int64(x->s, 3);
+    if (spans_read(column(x->s, 1), &ret->spans) || hex_read_u64(column(x->s, 4), &ret->next.nonce))
+        return err_set(e, -EAGAIN, "tidemark view rebuild makes it anew",
+                       "the read model does not say where the run is");
+    return 0;
+}
+
+int view_run(struct view *v, const char *id, struct run_place *ret_place, char *ret_agent,
              size_t size, struct err *e)
 {
     struct question x;
     int error = open_at(&x, v->path, e);
-    if (!error &&
-        sqlite3_prepare_v2(x.db, "SELECT first, agent, epoch, nonce FROM runs WHERE id = ?1", -1,
-                           &x.s, NULL))
+    if (!error && sqlite3_prepare_v2(x.db, one_run, -1, &x.s, NULL))
         error = fail(&x, e);
     if (!error) {
         sqlite3_bind_text(x.s, 1, id, -1, SQLITE_TRANSIENT);
@@ -345,11 +364,9 @@ int view_run(struct view *v, const char *id, struct journal_start *ret_place, ch
             error = fail(&x, e);
     }
     if (!error && ret_place)
-        *ret_place =
-            (struct journal_start){sqlite3_column_int64(x.s, 0), sqlite3_column_int64(x.s, 2),
-                                   (uint64_t)sqlite3_column_int64(x.s, 3)};
+        error = read_place(&x, ret_place, e);
     if (!error && ret_agent)
-        (void)snprintf(ret_agent, size, "%s", (const char *)sqlite3_column_text(x.s, 1));
+        (void)snprintf(ret_agent, size, "%s", (const char *)sqlite3_column_text(x.s, 0));
     close_it(&x);
     return error;
 }

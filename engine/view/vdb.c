@@ -13,13 +13,15 @@
 #include "base/hash.h"
 #include "view/view_int.h"
 
+#define SPANS_TEXT_MAX (SPANS_MAX * 96)
+
 static const char tables[] =
     "CREATE TABLE meta(k TEXT PRIMARY KEY, v TEXT) WITHOUT ROWID;"
     "CREATE TABLE places(partition INTEGER PRIMARY KEY, next INTEGER, epoch INTEGER, nonce TEXT);"
     "CREATE TABLE runs(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, agent TEXT, version TEXT,"
     " status INTEGER NOT NULL, key TEXT, feed TEXT, partition INTEGER, first INTEGER, last INTEGER,"
     " requested INTEGER, started INTEGER, ended INTEGER, priority INTEGER, fork_of TEXT,"
-    " error TEXT, words TEXT, epoch INTEGER, nonce INTEGER);"
+    " error TEXT, words TEXT, spans TEXT);"
     "CREATE INDEX runs_time ON runs(requested, id);"
     "CREATE INDEX runs_agent ON runs(agent, requested, id);"
     "CREATE INDEX runs_status ON runs(status, requested, id);"
@@ -33,15 +35,16 @@ static const char *const statements[SQL_COUNT] = {
     /* A repeat of a request changes nothing. */
     [SQL_INSERT] = "INSERT INTO runs(id, status, started, last, ended, error, words, agent,"
                    " version, key, feed, partition, first, requested, priority, fork_of,"
-                   " epoch, nonce)"
+                   " spans)"
                    " VALUES(?1, ?2, ?3, ?4, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,"
-                   " ?17, ?18, ?19)"
+                   " ?17, ?18)"
                    " ON CONFLICT DO NOTHING",
-    [SQL_FIND] = "SELECT n, agent, status, partition, words FROM runs WHERE id = ?1",
+    [SQL_FIND] = "SELECT n, agent, status, partition, words, spans FROM runs WHERE id = ?1",
     /* What is null stays as it was; ?5: ended and error are new, null or not. */
     [SQL_UPDATE] = "UPDATE runs SET status = coalesce(?2, status), started = coalesce(?3, started),"
                    " last = ?4, ended = iif(?5, ?6, ended), error = iif(?5, ?7, error),"
-                   " words = words || ?8 WHERE n = ?1",
+                   " words = words || ?8, spans = ?9 WHERE n = ?1",
+    [SQL_SPANS] = "UPDATE runs SET spans = ?2 WHERE n = ?1", /* no index is touched */
     [SQL_WORDS] = "INSERT INTO search(rowid, words) VALUES(?1, ?2)",
     [SQL_FORGET] = "INSERT INTO search(search, rowid, words) VALUES('delete', ?1, ?2)",
     [SQL_COUNTS] = "INSERT INTO counts VALUES(?1, ?2, ?3, ?4)"
@@ -295,7 +298,14 @@ static void bind_state(sqlite3_stmt *s, const struct run_row *x)
     bind_text(s, 7, x->error);
 }
 
-int vdb_insert(struct vdb *t, const struct run_row *x, bool *ret_new)
+static int write_spans(const struct spans *s, struct buf *b)
+{
+    buf_init(b, SPANS_TEXT_MAX);
+    spans_write(s, b);
+    return buf_error(b);
+}
+
+static int insert(struct vdb *t, const struct run_row *x, struct slice spans, bool *ret_new)
 {
     sqlite3_stmt *s = t->v[SQL_INSERT];
     int status = x->status >= 0 ? x->status : (int)RUN_NONE;
@@ -312,8 +322,7 @@ int vdb_insert(struct vdb *t, const struct run_row *x, bool *ret_new)
     sqlite3_bind_int64(s, 15, x->requested_ms);
     sqlite3_bind_int(s, 16, x->priority);
     bind_text(s, 17, x->fork_of);
-    sqlite3_bind_int64(s, 18, x->epoch);
-    sqlite3_bind_int64(s, 19, (int64_t)x->nonce);
+    bind_text(s, 18, spans);
     int error = step(t, SQL_INSERT);
     *ret_new = !error && sqlite3_changes(t->db) == 1;
     if (error || !*ret_new)
@@ -322,13 +331,32 @@ int vdb_insert(struct vdb *t, const struct run_row *x, bool *ret_new)
     return error ? error : count(t, x->agent, status, x->partition, 1);
 }
 
+int vdb_insert(struct vdb *t, const struct run_row *x, bool *ret_new)
+{
+    struct buf spans;
+    int error = write_spans(x->spans, &spans);
+    if (!error)
+        error = insert(t, x, buf_slice(&spans), ret_new);
+    buf_free(&spans);
+    return error;
+}
+
+static int change_spans(struct vdb *t, int64_t n, struct slice spans)
+{
+    sqlite3_bind_int64(t->v[SQL_SPANS], 1, n);
+    bind_text(t->v[SQL_SPANS], 2, spans);
+    return step(t, SQL_SPANS);
+}
+
 /* What the statement SQL_FIND stands at, changed. */
-static int change(struct vdb *t, const struct run_row *x, sqlite3_stmt *found)
+static int change(struct vdb *t, const struct run_row *x, struct slice spans, sqlite3_stmt *found)
 {
     int64_t n = sqlite3_column_int64(found, 0);
     int old = sqlite3_column_int(found, 2), partition = sqlite3_column_int(found, 3), error = 0;
     struct slice agent = text_at(found, 1), text = text_at(found, 4);
     sqlite3_stmt *s = t->v[SQL_UPDATE];
+    if (x->status < 0 && x->started_ms < 0 && !x->words.n)
+        return change_spans(t, n, spans);
     if (x->status >= 0 && x->status != old) {
         error = count(t, agent, old, partition, -1);
         error = error ? error : count(t, agent, x->status, partition, 1);
@@ -347,7 +375,23 @@ static int change(struct vdb *t, const struct run_row *x, sqlite3_stmt *found)
     bind_state(s, x);
     sqlite3_bind_int(s, 5, x->ends);
     bind_text(s, 8, x->words.p ? x->words : SL(""));
+    bind_text(s, 9, spans);
     return error ? error : step(t, SQL_UPDATE);
+}
+
+static int change_found(struct vdb *t, const struct run_row *x, sqlite3_stmt *found)
+{
+    struct spans all;
+    struct buf text;
+    if (spans_read(text_at(found, 5), &all))
+        return -EIO; /* damaged: it is made anew */
+    for (int i = 0; i < x->spans->n; i++)
+        spans_add(&all, &x->spans->v[i]);
+    int error = write_spans(&all, &text);
+    if (!error)
+        error = change(t, x, buf_slice(&text), found);
+    buf_free(&text);
+    return error;
 }
 
 int vdb_update(struct vdb *t, const struct run_row *x)
@@ -355,7 +399,7 @@ int vdb_update(struct vdb *t, const struct run_row *x)
     sqlite3_stmt *found = t->v[SQL_FIND];
     bind_text(found, 1, sl_str(x->id));
     int rc = sqlite3_step(found);
-    int error = rc == SQLITE_ROW ? change(t, x, found) : rc == SQLITE_DONE ? 0 : -EIO;
+    int error = rc == SQLITE_ROW ? change_found(t, x, found) : rc == SQLITE_DONE ? 0 : -EIO;
     sqlite3_reset(found);
     return error;
 }

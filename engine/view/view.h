@@ -20,7 +20,7 @@
 #include "base/logger.h"
 #include "config/config.h"
 #include "core/ids.h"
-#include "triggers/journal.h"
+#include "view/spans.h"
 
 #define VIEW_LIMIT_MAX 500  /* runs of one answer */
 #define VIEW_QUERY_MS  2000 /* for one question: -ETIMEDOUT then */
@@ -70,9 +70,8 @@ int view_counts(struct view *v, const struct view_query *q, struct json_object *
 void view_cursor(struct json_object *run, char *ret, size_t size);
 /* 0, or -EINVAL: it is none. */
 int view_cursor_check(const char *cursor, struct err *e);
-/* Where the run's request is and whose the partition was there; its agent's name ("" unknown).
- * -ENOENT. Any may be NULL. */
-int view_run(struct view *v, const char *id, struct journal_start *ret_place, char *ret_agent,
+/* Where the run's records lie; its agent's name ("" unknown). -ENOENT. Any may be NULL. */
+int view_run(struct view *v, const char *id, struct run_place *ret_place, char *ret_agent,
              size_t size, struct err *e);
 
 /* ---- for the command line ---- */

@@ -8,9 +8,10 @@
 #include "core/rec.h"
 #include "core/state.h"
 #include "log/klog.h"
+#include "view/spans.h"
 #include "view/view.h"
 
-#define VIEW_VERSION  "2" /* of the tables; another one: made anew */
+#define VIEW_VERSION  "3" /* of the tables; another one: made anew */
 #define VIEW_PATH_MAX 4096
 
 #define FILL_HELD_BYTES (16 << 20) /* of records that wait to be written */
@@ -29,6 +30,7 @@ enum { /* prepared once */
        SQL_INSERT,
        SQL_FIND,
        SQL_UPDATE,
+       SQL_SPANS,
        SQL_WORDS,
        SQL_FORGET,
        SQL_COUNTS,
@@ -53,16 +55,15 @@ struct run_row {
     int status;         /* -1: as it was */
     int64_t started_ms; /* -1: as it was */
     int64_t last;
-    bool ends;          /* ended_ms and error are new */
-    int64_t ended_ms;   /* 0: null */
-    struct slice error; /* its text */
-    struct slice words; /* to be found by; added to those that are there */
+    bool ends;                 /* ended_ms and error are new */
+    int64_t ended_ms;          /* 0: null */
+    struct slice error;        /* its text */
+    struct slice words;        /* to be found by; added to those that are there */
+    const struct spans *spans; /* where its records are; added to those that are there */
     /* Of its request, for vdb_insert. */
     struct slice agent, version, key, feed, fork_of;
     int partition, priority;
     int64_t first, requested_ms;
-    int64_t epoch; /* whose the partition was there; -1: nobody's */
-    uint64_t nonce;
 };
 /* 0; -EPROTO: the file is of no use (not `id`, or damaged): remove it; else -errno. Close it in any
  * case. */
@@ -74,7 +75,9 @@ int vdb_commit(struct vdb *t);
 void vdb_rollback(struct vdb *t);
 /* *ret_new false: the run is there, and was left as it is. */
 int vdb_insert(struct vdb *t, const struct run_row *x, bool *ret_new);
-int vdb_update(struct vdb *t, const struct run_row *x); /* of a run that is not there: nothing */
+/* Of a run that is not there: nothing. With status -1, started_ms -1 and no words only its spans.
+ */
+int vdb_update(struct vdb *t, const struct run_row *x);
 /* Removes the partition's runs that have ended and whose last record is below `below`; -1: all. */
 int vdb_cut(struct vdb *t, int partition, int64_t below);
 int vdb_places(struct vdb *t, struct place *v, int n);

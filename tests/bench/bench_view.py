@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import time
 import uuid
+from datetime import datetime, timedelta
 
 import tm
 import tools
@@ -102,6 +103,21 @@ def pages(connection, path, count):
     return found
 
 
+def stream(connection, ids):
+    """From the request of a run's stream to its end."""
+    took = []
+    for run in ids:
+        start = time.perf_counter()
+        connection.request("GET", f"/v1/runs/{run}/stream")
+        body = connection.getresponse().read()
+        took.append(1000 * (time.perf_counter() - start))
+        if b"event: run.requested" not in body or b'"type":"run.' not in body.rsplit(b"data: ", 1)[1]:
+            raise SystemExit(f"bench: the stream of {run} had {body[:300]!r}")
+    took.sort()
+    tools.say(BENCH, "the stream of one, to its end", "tidemark", statistics.median(took), "ms (p50)", "less",
+              p99_ms=took[int(len(took) * 0.99)], requests=len(took))
+
+
 def questions(address):
     rng, c = random.Random(2), http.client.HTTPConnection(*address)
     measure(c, "the newest 50", ["/v1/runs?limit=50"] * ASKED, full)
@@ -113,6 +129,12 @@ def questions(address):
     measure(c, "a word of an error", [f"/v1/runs?text=payment%20{20 * rng.randrange(RUNS // 20)}&limit=50" for _ in range(ASKED)],
             lambda a: a["runs"] or full(a))
     measure(c, "page by page", pages(c, "/v1/runs?limit=50", ASKED), full)
+    newest = datetime.fromisoformat(ask(c, "/v1/runs?limit=1")[1]["runs"][0]["requestedAt"].replace("Z", "+00:00"))
+    half = (newest - timedelta(milliseconds=RUNS / 2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ids = [r["id"] for r in ask(c, f"/v1/runs?limit=500&to={half}")[1]["runs"]]
+    measure(c, "one run, behind half a million", [f"/v1/runs/{rng.choice(ids)}" for _ in range(ASKED)],
+            lambda a: a["status"] in ("completed", "faulted") or full({"runs": [], "complete": False}))
+    stream(c, ids[:ASKED])
     measure(c, "counts of all", ["/v1/counts"] * ASKED,
             lambda a: sum(a["statuses"].values()) == RUNS or full({"runs": [], "complete": a["complete"]}))
     measure(c, "counts of an agent", [f"/v1/counts?agent=bench/a{rng.randrange(AGENTS)}" for _ in range(ASKED)],

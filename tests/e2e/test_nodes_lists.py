@@ -187,7 +187,7 @@ def test_a_node_without_a_read_model_asks_those_that_have_one(nodes):
     assert none.get("/v1/runs?partitions=0").problem(501)
     for run in list(ids)[:6]:
         place = get(nodes.http["a"], f"/v1/runs/{run}/place")
-        assert (place["partition"], place["offset"]) == (int(run[:4], 16), get(none, f"/v1/runs/{run}")["offset"])
+        assert (place["partition"], place["spans"][0]["from"]) == (int(run[:4], 16), get(none, f"/v1/runs/{run}")["offset"])
         same = [get(h, f"/v1/runs/{run}/history?limit=500")["records"] for h in nodes.http.values()]
         assert same[0] == same[1] == same[2] and same[0][0]["type"] == "run.requested"
     assert none.get(f"/v1/runs/{run}/place").problem(501)

@@ -128,7 +128,7 @@ static char *dump(struct fill *f)
 {
     static const char *const questions[] = {
         "SELECT id, agent, version, status, key, feed, partition, first, last, requested, started,"
-        " ended, priority, fork_of, error, words, epoch, nonce FROM runs ORDER BY id",
+        " ended, priority, fork_of, error, words, spans FROM runs ORDER BY id",
         "SELECT agent, status, partition, n FROM counts WHERE n <> 0 ORDER BY 1, 2, 3",
         "SELECT r.id FROM search JOIN runs r ON r.n = search.rowid WHERE search MATCH 'oh' ORDER "
         "BY 1",
@@ -293,7 +293,7 @@ TEST(agents_with_long_names_are_counted_apart)
         struct run_row x = {.id = id,
                             .status = 1,
                             .agent = sl(name[i], sizeof name[i]),
-                            .epoch = -1};
+                            .spans = &(struct spans){0}};
         NEED(vdb_insert(&t, &x, &fresh) == 0 && fresh);
     }
     NEED(vdb_commit(&t) == 0);
