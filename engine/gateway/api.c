@@ -150,32 +150,53 @@ bool api_need_node(struct call *c)
 struct send {
     struct sent sent; /* first, as for every opaque of a producer */
     struct list node; /* in gateway.sends, the oldest first */
+    struct list mine; /* in call.sends */
     struct call *c;   /* NULL: cancelled */
     int64_t until_ms;
+    size_t nth;
+    /* One of the two. */
     void (*done)(struct call *c, int error, int partition, int64_t offset, const char *why);
+    void (*done_nth)(struct call *c, size_t nth, int error, int partition, int64_t offset,
+                     const char *why);
 };
+
+/* Its call hears of it no more. */
+static struct call *let_go(struct send *x)
+{
+    struct call *c = x->c;
+    x->c = NULL;
+    list_del(&x->mine);
+    if (list_empty(&c->sends))
+        c->cancel = NULL;
+    return c;
+}
+
+static void report(struct send *x, int error, int partition, int64_t offset, const char *why)
+{
+    struct call *c = let_go(x);
+    if (x->done_nth)
+        x->done_nth(c, x->nth, error, partition, offset, why);
+    else
+        x->done(c, error, partition, offset, why);
+}
 
 static void on_sent(struct sent *s, int error, int partition, int64_t offset, const char *why)
 {
     struct send *x = (struct send *)s;
-    struct call *c = x->c;
     list_del(&x->node);
-    if (c) {
-        c->cancel = NULL;
-        c->send = NULL;
-        x->done(c, error, partition, offset, why);
-    }
+    if (x->c)
+        report(x, error, partition, offset, why);
     free(x);
 }
 
 void api_send_cancel(struct call *c)
 {
-    if (c->send)
-        c->send->c = NULL; /* its acknowledgement may still come */
-    c->send = NULL;
+    struct list *l;
+    while ((l = list_pop(&c->sends)))
+        LIST_ENTRY(l, struct send, mine)->c = NULL; /* its acknowledgement may still come */
 }
 
-static bool refuse(struct call *c, int error)
+void api_send_refuse(struct call *c, int error)
 {
     if (error == -EMSGSIZE || error == -E2BIG)
         http_problem(c->r, 413, NULL, "keep large data outside and pass a reference to it",
@@ -187,22 +208,19 @@ static bool refuse(struct call *c, int error)
         api_later(c, 503, "send less at a time", "the queue of records for the log is full");
     else
         api_later(c, 503, "try again", "the record can't be written now: %s", strerror(-error));
-    return false;
 }
 
-int api_send_try(struct call *c, const struct krec *k,
-                 void (*done)(struct call *c, int error, int partition, int64_t offset,
-                              const char *why))
+static int send_it(struct call *c, const struct krec *k, const struct send *how)
 {
     if (!c->g->n || !klog_up(node_klog(c->g->n)))
         return -ENOTCONN;
-    struct send *x = calloc(1, sizeof *x);
+    struct send *x = malloc(sizeof *x);
     if (!x)
         return -ENOMEM;
+    *x = *how;
     x->until_ms = loop_now(c->g->loop) + SEND_MS;
     x->sent.done = on_sent;
     x->c = c;
-    x->done = done;
     list_push(&c->g->sends, &x->node);
     int error = kprod_send(node_producer(c->g->n), k, x);
     if (error) {
@@ -210,9 +228,25 @@ int api_send_try(struct call *c, const struct krec *k,
         free(x);
         return error;
     }
-    c->send = x;
-    c->cancel = api_send_cancel;
+    list_push(&c->sends, &x->mine);
     return 0;
+}
+
+int api_send_try(struct call *c, const struct krec *k,
+                 void (*done)(struct call *c, int error, int partition, int64_t offset,
+                              const char *why))
+{
+    int error = send_it(c, k, &(struct send){.done = done});
+    if (!error)
+        c->cancel = api_send_cancel;
+    return error;
+}
+
+int api_send_nth(struct call *c, size_t nth, const struct krec *k,
+                 void (*done)(struct call *c, size_t nth, int error, int partition, int64_t offset,
+                              const char *why))
+{
+    return send_it(c, k, &(struct send){.nth = nth, .done_nth = done});
 }
 
 bool api_send(struct call *c, const struct krec *k,
@@ -220,7 +254,9 @@ bool api_send(struct call *c, const struct krec *k,
                            const char *why))
 {
     int error = api_send_try(c, k, done);
-    return error ? refuse(c, error) : true;
+    if (error)
+        api_send_refuse(c, error);
+    return !error;
 }
 
 bool api_send_rec(struct call *c, const struct rec *r, int partition,
@@ -230,8 +266,10 @@ bool api_send_rec(struct call *c, const struct rec *r, int partition,
     struct recwire w;
     struct krec k;
     int error = recwire_make(&w, r, c->g->names.runs, partition, &k);
-    if (error)
-        return refuse(c, error);
+    if (error) {
+        api_send_refuse(c, error);
+        return false;
+    }
     bool ok = api_send(c, &k, done);
     recwire_free(&w);
     return ok;
@@ -242,14 +280,10 @@ void api_sends_tick(struct gateway *g)
     LIST_EACH(l, &g->sends)
     {
         struct send *x = LIST_ENTRY(l, struct send, node);
-        struct call *c = x->c;
         if (x->until_ms > loop_now(g->loop))
             return;
-        if (!c)
-            continue;
-        api_send_cancel(c);
-        c->cancel = NULL;
-        x->done(c, -ETIMEDOUT, -1, -1, "it did not answer in time, and may still accept it");
+        if (x->c)
+            report(x, -ETIMEDOUT, -1, -1, "it did not answer in time, and may still accept it");
     }
 }
 

@@ -2,12 +2,14 @@
  * topic. CloudEvents 1.0 by the HTTP protocol binding: one in binary or structured mode, or a
  * batch.
  *
- *   every event read and checked -> each judged by its topic's schema (a child) -> each sent when
- * the one before is acknowledged -> 202 with where they are and which runs they start
+ *   every event read and checked -> each judged by its topic's schema (a child) -> all sent, in
+ * order, as fast as the queue for the log takes them -> each acknowledged -> 202 with where they are
+ * and which runs they start
  *
- * Nothing is written before all of them were read and judged. When one can't be written, the answer
- * says how many the log has; a crash between two leaves the first ones there, and no answer. Events
- * keep their ids when they are published again: a run's id is made from source and id. */
+ * Nothing is written before all of them were read and judged. When one can't be written, no more are
+ * sent, what is under way is waited for, and the answer says which ones the log has; a crash leaves
+ * some of them there, and no answer. Events keep their ids when they are published again: a run's id
+ * is made from source and id. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 #include "flow/evalpool.h"
 #include "gateway/cloudevent.h"
 #include "gateway/api_int.h"
+#include "gateway/job.h"
 #include "triggers/route_guess.h"
 #include "triggers/topic_schemas.h"
 
@@ -28,12 +31,16 @@ struct one {
     struct event ev;
     const struct config_topic *topic;
     char *key;
+    bool written;
+    int partition;
+    int64_t offset;
 };
 struct publish {
     struct call *c; /* NULL: cancelled, while a schema is judged */
     struct one *v;
-    size_t n, at;
-    struct json_object *done; /* array of the answer */
+    size_t n, at;     /* at: the one that is read, judged or sent next */
+    size_t under_way; /* sent, not acknowledged yet */
+    char why[160];    /* why one can't be written; "" */
     bool all_runs;
 };
 
@@ -45,7 +52,6 @@ static void publish_free(struct publish *p)
         free(p->v[i].key);
     }
     free(p->v);
-    json_object_put(p->done);
     free(p);
 }
 
@@ -74,37 +80,61 @@ static void put_runs(struct publish *p, const struct one *x, struct json_object 
     js_put_new(o, "runs", runs);
 }
 
-static void send_next(struct publish *p);
-
-/* Some may be written: whoever publishes them again is told which. */
-static void break_off(struct publish *p, const char *why)
+/* Whoever publishes the others again is told which these are. */
+static void break_off(struct publish *p)
 {
-    api_later(p->c, 503,
-              "publish the others; the one that was not acknowledged may be there all the same, so "
-              "keep its id",
-              "the log has acknowledged %zu of %zu events, the first ones: %s", p->at, p->n, why);
+    static const struct http_field fields[] = {{"Content-Type", "application/problem+json"},
+                                               {"Retry-After", RETRY_AFTER_S},
+                                               {NULL, NULL}};
+    struct json_object *list = json_object_new_array(), *o;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->v[i].written)
+            js_push_new(list, json_object_new_int64((int64_t)i));
+    o = api_problem(503,
+                    "publish those that are not in `acknowledged`; some of them may be there all "
+                    "the same, so keep their ids",
+                    "the log has acknowledged %zu of %zu events: %s", js_length(list), p->n,
+                    p->why);
+    js_put_new(o, "acknowledged", list);
+    http_answer_json(p->c->r, 503, fields, o);
     publish_free(p);
 }
 
-static void on_sent(struct call *c, int error, int partition, int64_t offset, const char *why)
+static void answer(struct publish *p)
+{
+    struct json_object *o = json_object_new_object(), *list = json_object_new_array();
+    for (size_t i = 0; i < p->n; i++) {
+        const struct one *x = &p->v[i];
+        struct json_object *one = json_object_new_object();
+        js_put_new(one, "id", json_object_new_string(x->ev.id));
+        js_put_new(one, "source", json_object_new_string(x->ev.source));
+        js_put_new(one, "type", json_object_new_string(x->ev.type));
+        js_put_new(one, "topic", json_object_new_string(x->topic->name));
+        js_put_new(one, "partition", json_object_new_int(x->partition));
+        js_put_new(one, "offset", x->offset >= 0 ? json_object_new_int64(x->offset) : NULL);
+        put_runs(p, x, one);
+        js_push_new(list, one);
+    }
+    js_put_new(o, "events", list);
+    js_put_new(o, "runsComplete", json_object_new_boolean(p->all_runs));
+    http_answer_json(p->c->r, 202, NULL, o);
+    publish_free(p);
+}
+
+static void send_more(struct publish *p);
+
+static void on_sent(struct call *c, size_t nth, int error, int partition, int64_t offset,
+                    const char *why)
 {
     struct publish *p = c->data;
-    const struct one *x = &p->v[p->at];
-    if (error) {
-        break_off(p, why ? why : strerror(-error));
-        return;
-    }
-    struct json_object *o = json_object_new_object();
-    js_put_new(o, "id", json_object_new_string(x->ev.id));
-    js_put_new(o, "source", json_object_new_string(x->ev.source));
-    js_put_new(o, "type", json_object_new_string(x->ev.type));
-    js_put_new(o, "topic", json_object_new_string(x->topic->name));
-    js_put_new(o, "partition", json_object_new_int(partition));
-    js_put_new(o, "offset", offset >= 0 ? json_object_new_int64(offset) : NULL);
-    put_runs(p, x, o);
-    js_push_new(p->done, o);
-    p->at++;
-    send_next(p);
+    struct one *x = &p->v[nth];
+    p->under_way--;
+    x->written = !error;
+    x->partition = partition;
+    x->offset = offset;
+    if (error && !p->why[0])
+        (void)snprintf(p->why, sizeof p->why, "%s", why ? why : strerror(-error));
+    send_more(p);
 }
 
 static void cancel_send(struct call *c)
@@ -113,29 +143,39 @@ static void cancel_send(struct call *c)
     publish_free(c->data);
 }
 
-static void send_next(struct publish *p)
+static int send_one(struct publish *p, size_t nth)
 {
-    struct call *c = p->c;
-    if (p->at == p->n) {
-        struct json_object *o = json_object_new_object();
-        js_put(o, "events", json_object_get(p->done));
-        js_put_new(o, "runsComplete", json_object_new_boolean(p->all_runs));
-        http_answer_json(c->r, 202, NULL, o);
-        publish_free(p);
-        return;
-    }
-    struct one *x = &p->v[p->at];
+    struct one *x = &p->v[nth];
     x->rec.k.topic = sl_str(x->topic->name);
     x->rec.k.partition = -1;
     x->rec.k.time_ms = clock_wall_ms();
     x->rec.k.key = sl_str(x->key);
-    int error = p->at ? api_send_try(c, &x->rec.k, on_sent) : 0;
-    if (error)
-        break_off(p, error == -ENOTCONN ? "it can't be reached any more" : strerror(-error));
-    else if (p->at || api_send(c, &x->rec.k, on_sent))
-        c->cancel = cancel_send;
-    else
+    return api_send_nth(p->c, nth, &x->rec.k, on_sent);
+}
+
+static void send_more(struct publish *p)
+{
+    struct call *c = p->c;
+    int error = 0;
+    while (p->at < p->n && !p->why[0] && !(error = send_one(p, p->at))) {
+        p->at++;
+        p->under_way++;
+    }
+    if (error && !p->at) { /* nothing was written */
+        api_send_refuse(c, error);
         publish_free(p);
+        return;
+    }
+    /* A full queue: when one of these was taken out of it. */
+    if (error && (error != -EAGAIN || !p->under_way) && !p->why[0])
+        (void)snprintf(p->why, sizeof p->why, "%s",
+                       error == -ENOTCONN ? "it can't be reached any more" : strerror(-error));
+    if (p->under_way)
+        c->cancel = cancel_send;
+    else if (p->why[0])
+        break_off(p);
+    else
+        answer(p);
 }
 
 /* ---- the topics' schemas ---- */
@@ -182,7 +222,7 @@ static void judge_next(struct publish *p)
         p->at++;
     if (p->at == p->n) {
         p->at = 0;
-        send_next(p);
+        send_more(p);
         return;
     }
     struct json_object *envelope = p->v[p->at].ev.envelope;
@@ -326,7 +366,6 @@ static void publish(struct call *c, const char *topic)
     p->c = c;
     c->data = p;
     p->all_runs = true;
-    p->done = json_object_new_array();
     bool ok = ce_mode(c->r) == CE_BATCH ? read_batch(c, p, topic) : read_single(c, p, topic);
     if (!ok) {
         publish_free(p);

@@ -30,7 +30,7 @@ struct call {
     struct auth_who who;        /* by whose key */
     char *args[ROUTE_ARGS_MAX]; /* of the path, decoded */
     void (*cancel)(struct call *c);
-    struct send *send; /* of api_send, under way */
+    struct list sends; /* struct send, of this call, under way */
     void *data;        /* the handler's own */
 };
 
@@ -124,8 +124,15 @@ int api_send_try(struct call *c, const struct krec *k,
 bool api_send(struct call *c, const struct krec *k,
               void (*done)(struct call *c, int error, int partition, int64_t offset,
                            const char *why));
-void api_send_cancel(
-    struct call *c); /* `done` is not called any more; for a handler's own cancel */
+/* For several records of one call: `done` of each is called with its number, in any order, and the
+ * handler sets c->cancel itself. Errors of api_send_try. */
+int api_send_nth(struct call *c, size_t nth, const struct krec *k,
+                 void (*done)(struct call *c, size_t nth, int error, int partition, int64_t offset,
+                              const char *why));
+/* Answers with 503 or 413, by an error of these. */
+void api_send_refuse(struct call *c, int error);
+/* `done` is not called any more; for a handler's own cancel. */
+void api_send_cancel(struct call *c);
 bool api_send_rec(struct call *c, const struct rec *r, int partition,
                   void (*done)(struct call *c, int error, int partition, int64_t offset,
                                const char *why));

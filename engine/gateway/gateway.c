@@ -52,6 +52,7 @@ static void on_request(void *arg, struct http_request *r)
     }
     c->g = g;
     c->r = r;
+    list_init(&c->sends);
     c->route = route_find(http_method(r), http_path(r), c->args, &status, allow, sizeof allow);
     list_push(&g->calls, &c->node);
     g->ncalls++;
