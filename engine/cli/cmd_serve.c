@@ -38,7 +38,7 @@ struct engine {
     struct gateway *gateway; /* NULL: http.listen is off */
     const char *data;
     struct loop_signal signals;
-    struct loop_timer watch, retry, tell;
+    struct loop_timer watch, retry, tell, ready;
     struct list changes; /* struct change, by the thread that applies them */
     struct list untold;  /* those applied that this node has not read yet */
     struct watched *files;
@@ -104,10 +104,16 @@ static void on_fatal(void *arg, const struct err *e)
     stop(g, EXIT_UNREACHABLE);
 }
 
-static void on_ready(void *arg)
+/* The line says that requests are taken, too. */
+static void tell_ready(struct engine *g)
 {
-    struct engine *g = arg;
     struct node_stats st;
+    if (!g->node || g->stopping)
+        return;
+    if (g->gateway && !gateway_ready(g->gateway)) {
+        loop_timer_set(g->loop, &g->ready, loop_now(g->loop) + TELL_MS);
+        return;
+    }
     node_stats(g->node, &st);
     log_info(g->log, "ready", "partitions=%d group=%s", st.owned, g->c->config->group);
     if (g->dev)
@@ -115,6 +121,16 @@ static void on_ready(void *arg)
     else /* what waits for a node, a unit of systemd or a test, reads this line */
         printf("ready: group %s, %d partitions\n", g->c->config->group, st.owned);
     fflush(stdout);
+}
+
+static void on_ready_timer(struct loop_timer *t)
+{
+    tell_ready(LIST_ENTRY(t, struct engine, ready));
+}
+
+static void on_ready(void *arg)
+{
+    tell_ready(arg);
 }
 
 /* ---- agents of dev ---- */
@@ -388,6 +404,7 @@ static int open_engine(struct engine *g)
     g->watch.fn = on_watch;
     g->retry.fn = on_retry;
     g->tell.fn = on_tell;
+    g->ready.fn = on_ready_timer;
     return loop_signal_add(g->loop, &g->signals, signos, 2);
 }
 
@@ -397,6 +414,7 @@ static void close_engine(struct engine *g)
     loop_timer_unset(&g->watch);
     loop_timer_unset(&g->retry);
     loop_timer_unset(&g->tell);
+    loop_timer_unset(&g->ready);
     g->gateway = gateway_free(g->gateway);
     g->view = view_free(g->view);
     g->pool = g->pool ? pool_free(g->pool) : NULL;

@@ -3,13 +3,13 @@
  * batch.
  *
  *   every event read and checked -> each judged by its topic's schema (a child) -> all sent, in
- * order, as fast as the queue for the log takes them -> each acknowledged -> 202 with where they are
- * and which runs they start
+ * order, as fast as the queue for the log takes them -> each acknowledged -> 202 with where they
+ * are and which runs they start
  *
- * Nothing is written before all of them were read and judged. When one can't be written, no more are
- * sent, what is under way is waited for, and the answer says which ones the log has; a crash leaves
- * some of them there, and no answer. Events keep their ids when they are published again: a run's id
- * is made from source and id. */
+ * Nothing is written before all of them were read and judged. When one can't be written, no more
+ * are sent, what is under way is waited for, and the answer says which ones the log has; a crash
+ * leaves some of them there, and no answer. Events keep their ids when they are published again: a
+ * run's id is made from source and id. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

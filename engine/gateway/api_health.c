@@ -12,25 +12,48 @@ static void add_bool(struct json_object *o, const char *key, bool v)
     js_put_new(o, key, json_object_new_boolean(v));
 }
 
+struct health {
+    bool log, agents, keys, quiet;
+    int assigned, owned;
+};
+
+static struct health health_of(const struct gateway *g)
+{
+    struct health s = {.keys = keys_ring(g->keys) != NULL, .quiet = g->quiet};
+    struct node_stats st = {0};
+    if (!g->n)
+        return s;
+    node_stats(g->n, &st);
+    s.log = klog_up(node_klog(g->n));
+    s.agents = node_knows_agents(g->n);
+    s.assigned = st.assigned;
+    s.owned = st.owned;
+    return s;
+}
+
+static bool is_ready(const struct health *s)
+{
+    return s->log && s->agents && s->keys && !s->quiet && s->owned == s->assigned;
+}
+
+bool gateway_ready(const struct gateway *g)
+{
+    struct health s = health_of(g);
+    return is_ready(&s);
+}
+
 static void readyz(struct call *c)
 {
-    const struct node *n = c->g->n;
-    struct node_stats st = {0};
     struct json_object *o = json_object_new_object();
-    bool broker = n && klog_up(node_klog(n)), agents = n && node_knows_agents(n);
-    if (n)
-        node_stats(n, &st);
-    bool keys = keys_ring(c->g->keys) != NULL;
-    bool owns = st.owned == st.assigned;
-    bool ready = broker && agents && keys && owns && !c->g->quiet;
-    add_bool(o, "ready", ready);
-    add_bool(o, "log", broker);
-    add_bool(o, "agents", agents);
-    add_bool(o, "keys", keys);
-    add_bool(o, "draining", c->g->quiet);
-    js_put_new(o, "assigned", json_object_new_int(st.assigned));
-    js_put_new(o, "owned", json_object_new_int(st.owned));
-    http_answer_json(c->r, ready ? 200 : 503, NULL, o);
+    struct health s = health_of(c->g);
+    add_bool(o, "ready", is_ready(&s));
+    add_bool(o, "log", s.log);
+    add_bool(o, "agents", s.agents);
+    add_bool(o, "keys", s.keys);
+    add_bool(o, "draining", s.quiet);
+    js_put_new(o, "assigned", json_object_new_int(s.assigned));
+    js_put_new(o, "owned", json_object_new_int(s.owned));
+    http_answer_json(c->r, is_ready(&s) ? 200 : 503, NULL, o);
 }
 
 static const struct answer health_answers[] = {{200, "the process serves", "{\"type\":\"object\"}"},

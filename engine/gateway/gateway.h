@@ -30,6 +30,8 @@ int gateway_may_start(struct gateway *g, struct err *e);
 /* The node to work with; NULL: there is none (any more). Requests that wait for the former one are
  * answered with 503. */
 void gateway_node(struct gateway *g, struct node *n);
+/* It takes and does work: what /readyz says. */
+bool gateway_ready(const struct gateway *g);
 int gateway_port(const struct gateway *g);
 bool gateway_tls(const struct gateway *g); /* HTTPS */
 /* HOST:PORT that it listens on. */

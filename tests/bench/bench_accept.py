@@ -8,7 +8,9 @@ executed   with default settings the runs (four steps that do nothing) are execu
 
 The client is tests/bench/load_http.c for both. What is accepted is counted afterwards: in the journal, by its
 `run.requested` records."""
+import http.client
 import json
+import statistics
 import time
 
 import peers
@@ -23,6 +25,7 @@ SIZES = {"tidemark": {1: (200, 2000), 16: (500, 10000), 256: (2000, 40000)},
          "restate": {1: (50, 300), 16: (100, 2000), 256: (256, 4000)}}
 MODES = ("queued", "executed")
 BARE = "executed, view: none"
+TOPIC, BATCHES, STRAIGHT = "bench.events", 20, "librdkafka, straight to the log"
 
 
 def agent(name, do):
@@ -83,6 +86,43 @@ def restate(mode):
         return seen
 
 
+def batches():
+    """1,000 events in one request; and librdkafka as a producer, which sends them to the same log without a gateway."""
+    with tools.folder() as folder:
+        (folder / "tidemark.yaml").write_text(json.dumps({"topics": {TOPIC: {"partitions": 4}}}))
+        (folder / "none.yaml").write_text(json.dumps(agent("none", [{"s": {"set": {"step": 1}}}])))
+        node = tm.Node(BIN, ["dev", "--port", "0", "--config", folder / "tidemark.yaml", folder / "none.yaml"], folder, "dev",
+                       cwd=folder, ready=r"^log   (\S+):(\d+)[\s\S]*^http  http://(\S+):(\d+)[\s\S]*^ready: ")
+        try:
+            node.start()
+            bootstrap, address = ":".join(node.ready.groups()[:2]), node.ready.groups()[2:]
+            connection, producer = http.client.HTTPConnection(*address), tm.producer(bootstrap, enable_idempotence=True)
+            took = {"tidemark": [], STRAIGHT: []}
+            for k in range(BATCHES):
+                events = [{"specversion": "1.0", "id": f"{k}.{i}", "source": "/bench", "type": "bench.order", "data": {"n": i}}
+                          for i in range(1000)]
+                body, start = json.dumps(events), time.perf_counter()
+                connection.request("POST", f"/v1/topics/{TOPIC}/events", body,
+                                   {"Content-Type": "application/cloudevents-batch+json"})
+                answer = connection.getresponse()
+                text = answer.read()
+                took["tidemark"].append(time.perf_counter() - start)
+                if answer.status != 202 or len(json.loads(text)["events"]) != 1000:
+                    raise SystemExit(f"bench: a batch was answered with {answer.status} {text[:300]!r}")
+                start = time.perf_counter()
+                for e in events:
+                    producer.produce(TOPIC, json.dumps(e), headers=[("content-type", "application/cloudevents+json")])
+                if producer.flush(60):
+                    raise SystemExit("bench: the events were not acknowledged")
+                took[STRAIGHT].append(time.perf_counter() - start)
+            node.stop()
+        finally:
+            node.close()
+    for who, seconds in took.items():
+        tools.say(BENCH, "1,000 events in one request", who, 1000 * statistics.median(seconds), "ms (p50)", "less",
+                  who == STRAIGHT, requests=BATCHES)
+
+
 def rows(who, mode, rounds, peer):
     for n in CONNECTIONS:
         of = [r[n] for r in rounds]
@@ -111,6 +151,7 @@ def main():
             except peers.Missing as e:
                 missing = e
         seen.setdefault(("tidemark", BARE), []).append(tidemark(BARE))
+    batches()
     rows("tidemark", BARE, seen["tidemark", BARE], False)
     for mode in MODES:
         rows("tidemark", mode, seen["tidemark", mode], False)
