@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fail.h"
 #include "base/hash.h"
 #include "triggers/recwire.h"
 #include "view/view_int.h"
@@ -316,12 +317,16 @@ int fill_commit(struct fill *f)
 {
     if (!f->db.open)
         return 0;
+    FAILPOINT("view.rows");
     int error = write_rows(f);
+    FAILPOINT("view.places");
     for (int i = 0; i < f->n && !error; i++)
         if (f->places[i].moved && !(error = vdb_place(&f->db, i, &f->places[i])))
             f->places[i].moved = false;
+    FAILPOINT("view.commit");
     if (!error)
         error = vdb_commit(&f->db);
+    FAILPOINT("view.committed");
     if (!error)
         f->fresh = 0;
     return error;
