@@ -292,8 +292,9 @@ static void read_place(struct api_job *j, struct kadmin *a)
 {
     struct look *l = LIST_ENTRY(j, struct look, job);
     struct run_place at;
-    if (view_run(j->read.g->o.view, l->run.id, &at, NULL, 0, &j->read.e))
+    if (view_run(j->read.g->o.view, l->run.id, &at, NULL, 0, &j->read.e) && at.next.from < 0)
         return;
+    err_clear(&j->read.e);
     j->status = 200;
     j->o = json_object_new_object();
     js_put_new(j->o, "id", json_object_new_string(l->run.id));

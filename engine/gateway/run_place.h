@@ -4,8 +4,8 @@
 #include "gateway/api_int.h"
 #include "view/spans.h"
 
-/* False: neither knows; *ret says so then. Asks another node only with `others`, with
- * `authorization` (NULL: none). */
+/* False: neither keeps its partition; *ret says so then. A run that has no record below `next` has
+ * no spans. Asks another node only with `others`, with `authorization` (NULL: none). */
 bool run_place(struct gateway *g, struct kadmin *a, const char *run, bool others,
                const char *authorization, struct run_place *ret);
 

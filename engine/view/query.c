@@ -328,8 +328,9 @@ int view_counts(struct view *v, const struct view_query *q, struct json_object *
 /* ---- one ---- */
 
 /* One statement, so that the run and its partition's position are of the same moment. */
-static const char one_run[] = "SELECT r.agent, r.spans, p.next, p.epoch, p.nonce FROM runs r"
-                              " JOIN places p ON p.partition = r.partition WHERE r.id = ?1";
+static const char one_run[] =
+    "SELECT r.agent, coalesce(r.spans, o.spans), p.next, p.epoch, p.nonce FROM places p"
+    " LEFT JOIN runs r ON r.id = ?1 LEFT JOIN orphans o ON o.id = ?1 WHERE p.partition = ?2";
 
 static struct slice column(sqlite3_stmt *s, int at)
 {
@@ -351,23 +352,27 @@ int view_run(struct view *v, const char *id, struct run_place *ret_place, char *
              size_t size, struct err *e)
 {
     struct question x;
-    int error = open_at(&x, v->path, e);
+    struct run_place place = {.next = {-1, -1, 0}};
+    int rc = SQLITE_DONE, error = open_at(&x, v->path, e);
     if (!error && sqlite3_prepare_v2(x.db, one_run, -1, &x.s, NULL))
         error = fail(&x, e);
     if (!error) {
         sqlite3_bind_text(x.s, 1, id, -1, SQLITE_TRANSIENT);
-        int rc = sqlite3_step(x.s);
-        if (rc == SQLITE_DONE)
-            error = err_set(e, -ENOENT, "GET /v1/runs lists those that there are",
-                            "the read model has no run %s", id);
-        else if (rc != SQLITE_ROW)
+        sqlite3_bind_int(x.s, 2, run_id_partition(sl_str(id)));
+        rc = sqlite3_step(x.s);
+        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
             error = fail(&x, e);
     }
-    if (!error && ret_place)
-        error = read_place(&x, ret_place, e);
+    if (!error && rc == SQLITE_ROW)
+        error = read_place(&x, &place, e);
     if (!error && ret_agent)
-        (void)snprintf(ret_agent, size, "%s", (const char *)sqlite3_column_text(x.s, 0));
+        (void)snprintf(ret_agent, size, "%.*s", SL_ARG(column(x.s, 0)));
     close_it(&x);
+    if (!error && !place.spans.n)
+        error = err_set(e, -ENOENT, "GET /v1/runs lists those that there are",
+                        "the read model has no run %s", id);
+    if (ret_place)
+        *ret_place = place;
     return error;
 }
 

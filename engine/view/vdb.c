@@ -27,6 +27,9 @@ static const char tables[] =
     "CREATE INDEX runs_status ON runs(status, requested, id);"
     "CREATE INDEX runs_key ON runs(key, requested, id);"
     "CREATE INDEX runs_place ON runs(partition, last);"
+    /* Records of runs without a row: so a run that is in neither table has none. */
+    "CREATE TABLE orphans(id TEXT PRIMARY KEY, partition INTEGER, last INTEGER, spans TEXT)"
+    " WITHOUT ROWID;"
     "CREATE TABLE counts(agent TEXT, status INTEGER, partition INTEGER, n INTEGER NOT NULL,"
     " PRIMARY KEY(agent, status, partition)) WITHOUT ROWID;"
     "CREATE VIRTUAL TABLE search USING fts5(words, content='runs', content_rowid='n');";
@@ -45,6 +48,10 @@ static const char *const statements[SQL_COUNT] = {
                    " last = ?4, ended = iif(?5, ?6, ended), error = iif(?5, ?7, error),"
                    " words = words || ?8, spans = ?9 WHERE n = ?1",
     [SQL_SPANS] = "UPDATE runs SET spans = ?2 WHERE n = ?1", /* no index is touched */
+    [SQL_ORPHAN] = "INSERT OR REPLACE INTO orphans VALUES(?1, ?2, ?3, ?4)",
+    [SQL_ORPHAN_FIND] = "SELECT spans FROM orphans WHERE id = ?1",
+    [SQL_ORPHAN_CUT] = "DELETE FROM orphans WHERE partition = ?1 AND"
+                       " last < coalesce(?2, 9223372036854775807)",
     [SQL_WORDS] = "INSERT INTO search(rowid, words) VALUES(?1, ?2)",
     [SQL_FORGET] = "INSERT INTO search(search, rowid, words) VALUES('delete', ?1, ?2)",
     [SQL_COUNTS] = "INSERT INTO counts VALUES(?1, ?2, ?3, ?4)"
@@ -379,18 +386,54 @@ static int change(struct vdb *t, const struct run_row *x, struct slice spans, sq
     return error ? error : step(t, SQL_UPDATE);
 }
 
-static int change_found(struct vdb *t, const struct run_row *x, sqlite3_stmt *found)
+/* Those of x behind those that are there, as text, which the caller frees. */
+static int more_spans(struct slice there, const struct run_row *x, struct buf *ret)
 {
     struct spans all;
-    struct buf text;
-    if (spans_read(text_at(found, 5), &all))
+    buf_init(ret, 0);
+    if (spans_read(there, &all))
         return -EIO; /* damaged: it is made anew */
     for (int i = 0; i < x->spans->n; i++)
         spans_add(&all, &x->spans->v[i]);
-    int error = write_spans(&all, &text);
+    return write_spans(&all, ret);
+}
+
+static int change_found(struct vdb *t, const struct run_row *x, sqlite3_stmt *found)
+{
+    struct buf text;
+    int error = more_spans(text_at(found, 5), x, &text);
     if (!error)
         error = change(t, x, buf_slice(&text), found);
     buf_free(&text);
+    return error;
+}
+
+static int put_orphan(struct vdb *t, const struct run_row *x, struct slice spans)
+{
+    sqlite3_stmt *s = t->v[SQL_ORPHAN];
+    bind_text(s, 1, sl_str(x->id));
+    sqlite3_bind_int(s, 2, run_id_partition(sl_str(x->id)));
+    sqlite3_bind_int64(s, 3, x->spans->v[x->spans->n - 1].to - 1);
+    bind_text(s, 4, spans);
+    return step(t, SQL_ORPHAN);
+}
+
+static int orphan(struct vdb *t, const struct run_row *x)
+{
+    sqlite3_stmt *found = t->v[SQL_ORPHAN_FIND];
+    struct buf text;
+    if (!x->spans->n)
+        return 0;
+    bind_text(found, 1, sl_str(x->id));
+    int rc = sqlite3_step(found);
+    int error = rc != SQLITE_ROW && rc != SQLITE_DONE
+                    ? -EIO
+                    : more_spans(rc == SQLITE_ROW ? text_at(found, 0) : SL(""), x, &text);
+    sqlite3_reset(found);
+    if (!error)
+        error = put_orphan(t, x, buf_slice(&text));
+    if (rc == SQLITE_ROW || rc == SQLITE_DONE)
+        buf_free(&text);
     return error;
 }
 
@@ -401,7 +444,7 @@ int vdb_update(struct vdb *t, const struct run_row *x)
     int rc = sqlite3_step(found);
     int error = rc == SQLITE_ROW ? change_found(t, x, found) : rc == SQLITE_DONE ? 0 : -EIO;
     sqlite3_reset(found);
-    return error;
+    return rc == SQLITE_DONE ? orphan(t, x) : error;
 }
 
 static void bind_old(sqlite3_stmt *s, int partition, int64_t below)
@@ -425,8 +468,10 @@ int vdb_cut(struct vdb *t, int partition, int64_t below)
     sqlite3_clear_bindings(s);
     if (error || rc != SQLITE_DONE)
         return error ? error : -EIO;
-    if (!found)
-        return 0;
+    bind_old(t->v[SQL_ORPHAN_CUT], partition, below);
+    error = step(t, SQL_ORPHAN_CUT);
+    if (error || !found)
+        return error;
     bind_old(t->v[SQL_CUT], partition, below);
     return step(t, SQL_CUT);
 }

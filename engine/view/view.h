@@ -70,7 +70,8 @@ int view_counts(struct view *v, const struct view_query *q, struct json_object *
 void view_cursor(struct json_object *run, char *ret, size_t size);
 /* 0, or -EINVAL: it is none. */
 int view_cursor_check(const char *cursor, struct err *e);
-/* Where the run's records lie; its agent's name ("" unknown). -ENOENT. Any may be NULL. */
+/* Where the run's records lie; its agent's name ("" unknown). Any may be NULL. -ENOENT: it has no
+ * record below ret_place->next (which is known if the partition is kept). */
 int view_run(struct view *v, const char *id, struct run_place *ret_place, char *ret_agent,
              size_t size, struct err *e);
 

@@ -11,7 +11,7 @@
 #include "view/spans.h"
 #include "view/view.h"
 
-#define VIEW_VERSION  "3" /* of the tables; another one: made anew */
+#define VIEW_VERSION  "4" /* of the tables; another one: made anew */
 #define VIEW_PATH_MAX 4096
 
 #define FILL_HELD_BYTES (16 << 20) /* of records that wait to be written */
@@ -31,6 +31,9 @@ enum { /* prepared once */
        SQL_FIND,
        SQL_UPDATE,
        SQL_SPANS,
+       SQL_ORPHAN,
+       SQL_ORPHAN_FIND,
+       SQL_ORPHAN_CUT,
        SQL_WORDS,
        SQL_FORGET,
        SQL_COUNTS,
@@ -75,10 +78,10 @@ int vdb_commit(struct vdb *t);
 void vdb_rollback(struct vdb *t);
 /* *ret_new false: the run is there, and was left as it is. */
 int vdb_insert(struct vdb *t, const struct run_row *x, bool *ret_new);
-/* Of a run that is not there: nothing. With status -1, started_ms -1 and no words only its spans.
- */
+/* With status -1, started_ms -1 and no words only its spans. Of a run that is not there (its
+ * request was cut before this file was made) only where its records are. */
 int vdb_update(struct vdb *t, const struct run_row *x);
-/* Removes the partition's runs that have ended and whose last record is below `below`; -1: all. */
+/* Removes the partition's runs that have ended and whose last fact is below `below`; -1: all. */
 int vdb_cut(struct vdb *t, int partition, int64_t below);
 int vdb_places(struct vdb *t, struct place *v, int n);
 int vdb_place(struct vdb *t, int partition, const struct place *p);

@@ -82,11 +82,11 @@ def lying_apart(nodes, ledger):
     tm.wait_until(lambda: get(https["n"], f"/v1/runs/{run}")["status"] == "completed", what="the run to end")
     last = tm.produce(g.bootstrap, f"tidemark.{g.name}.runs", [void("0000" + "z" * 26)] * NOISE)[-1][1]
     tm.wait_until(lambda: get(https["a"], f"/v1/runs/{run}/place")["next"]["from"] > last, what="the read model to have it all")
-    return g, made, https, run
+    return g, made, https, run, last
 
 
 def test_a_run_that_lies_apart_is_read_where_it_lies_and_is_the_same(lying_apart):
-    g, made, https, run = lying_apart
+    g, made, https, run, last = lying_apart
     a, n = https["a"], https["n"]
     place = get(a, f"/v1/runs/{run}/place")
     to_read = sum(s["to"] - s["from"] for s in place["spans"])
@@ -102,14 +102,30 @@ def test_a_run_that_lies_apart_is_read_where_it_lies_and_is_the_same(lying_apart
     assert stream(a, run) == events
     for i, e in enumerate(events[:-1]):
         assert stream(a, run, e.id) == events[i + 1:]
+    nobody = run[:-4] + ("0000" if run[-4:] != "0000" else "1111")
+    place = get(https["a"], f"/v1/runs/{nobody}/place")
+    assert place["spans"] == [] and place["next"]["from"] > last
+    for h in https.values():
+        assert h.get(f"/v1/runs/{nobody}").problem(404) and h.get(f"/v1/runs/{nobody}/stream").problem(404)
 
 
 def test_a_place_that_is_not_of_this_log_any_more_is_not_used(lying_apart):
-    """The log is cut in the middle of the run, at which its request is gone; what is left is the same for both."""
-    g, made, https, run = lying_apart
+    """The log is cut in the middle of the run, at which its request is gone; what is left is the same for both, and for a
+    read model that is made anew then."""
+    g, made, https, run, last = lying_apart
     spans = get(https["a"], f"/v1/runs/{run}/place")["spans"]
     for low in (spans[1]["from"] + 1, spans[2]["from"] - 1, spans[-1]["to"]):
         tm.delete_records(g.bootstrap, f"tidemark.{g.name}.runs", {0: low})
         left = [h.get(f"/v1/runs/{run}/history?limit=1000") for h in https.values()]
         assert left[0].status == left[1].status == (404 if low == spans[-1]["to"] else 200), [x.body for x in left]
         assert left[0].body == left[1].body or left[0].status == 404
+        (g.tmp / "data-a" / "view" / f"{g.name}.db").unlink()
+
+        def made_anew():
+            place = https["a"].get(f"/v1/runs/{run}/place")
+            return place.status == 200 and place.json["next"]["from"] > last and \
+                (not place.json["spans"] or place.json["spans"][0]["from"] >= low)
+
+        tm.wait_until(made_anew, what="the read model to be made anew")
+        anew = https["a"].get(f"/v1/runs/{run}/history?limit=1000")
+        assert anew.status == left[1].status and (anew.body == left[1].body or anew.status == 404)

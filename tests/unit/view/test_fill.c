@@ -129,6 +129,7 @@ static char *dump(struct fill *f)
     static const char *const questions[] = {
         "SELECT id, agent, version, status, key, feed, partition, first, last, requested, started,"
         " ended, priority, fork_of, error, words, spans FROM runs ORDER BY id",
+        "SELECT id, partition, last, spans FROM orphans ORDER BY id",
         "SELECT agent, status, partition, n FROM counts WHERE n <> 0 ORDER BY 1, 2, 3",
         "SELECT r.id FROM search JOIN runs r ON r.n = search.rowid WHERE search MATCH 'oh' ORDER "
         "BY 1",
