@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "gateway/owners.h"
 #include "gateway/run_place.h"
 #include "triggers/recwire.h"
 
@@ -153,10 +152,8 @@ void page_read(struct api_read *r, struct kadmin *a)
         err_set(&r->e, error, "try again", "no memory for the journal");
     else if (error >= 0)
         memset(&r->e, 0, sizeof r->e);
-    if (error >= 0 && !x.failed && !plan.placed) {
-        struct journal_start s = {plan.v[0].from, plan.v[0].epoch, plan.v[0].nonce};
-        owners_learn(g->owners, p->partition, &s, x.next, &x.seen);
-    }
+    if (error >= 0 && !x.failed)
+        run_plan_learn(g, p->partition, &plan, x.next, &x.seen);
     free(x.seen.v);
     p->exists = p->exists || p->n;
     bool full = p->n >= STREAM_PAGE_RECORDS || p->bytes >= STREAM_PAGE_BYTES;

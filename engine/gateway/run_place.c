@@ -5,7 +5,6 @@
 
 #include "base/hash.h"
 #include "base/intset.h"
-#include "gateway/owners.h"
 #include "gateway/peers.h"
 #include "view/view.h"
 
@@ -144,4 +143,12 @@ int run_plan(struct gateway *g, struct kadmin *a, int partition, const struct ru
         if (ret->v[i].from < low)
             error = begin_at_low(a, &g->names, partition, &ret->v[i], e);
     return error;
+}
+
+void run_plan_learn(struct gateway *g, int partition, const struct run_plan *plan, int64_t to,
+                    const struct owned *seen)
+{
+    struct journal_start s = {plan->v[0].from, plan->v[0].epoch, plan->v[0].nonce};
+    if (!plan->placed)
+        owners_learn(g->owners, partition, &s, to, seen);
 }

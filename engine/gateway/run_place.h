@@ -2,6 +2,7 @@
  * model here, or by that of the partition's owner. A thread of the pool. */
 #pragma once
 #include "gateway/api_int.h"
+#include "gateway/owners.h"
 #include "view/spans.h"
 
 /* False: neither keeps its partition; *ret says so then. A run that has no record below `next` has
@@ -24,3 +25,7 @@ struct run_plan {
 int run_plan(struct gateway *g, struct kadmin *a, int partition, const struct run_place *place,
              int64_t want, int64_t to, int64_t low, int64_t high, struct run_plan *ret,
              struct err *e);
+/* After a reading by the plan up to `to` that came across these owners: the next one begins nearer.
+ * Of a reading by place nothing is kept, since it has gaps. */
+void run_plan_learn(struct gateway *g, int partition, const struct run_plan *plan, int64_t to,
+                    const struct owned *seen);

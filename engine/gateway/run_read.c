@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "gateway/job.h"
-#include "gateway/owners.h"
 #include "gateway/run_place.h"
 #include "view/view.h"
 
@@ -105,10 +104,8 @@ int run_read_from(struct run_read *x, struct kadmin *a, int64_t after, struct er
     x->j.fn = x->fn;
     x->j.arg = x->arg;
     x->run = map_get(&x->j.trace.runs, sl_str(x->id));
-    if (!error && !pass.failed && !plan.placed) {
-        struct journal_start s = {plan.v[0].from, plan.v[0].epoch, plan.v[0].nonce};
-        owners_learn(x->g->owners, x->partition, &s, high, &pass.seen);
-    }
+    if (!error && !pass.failed)
+        run_plan_learn(x->g, x->partition, &plan, high, &pass.seen);
     free(pass.seen.v);
     return error;
 }
