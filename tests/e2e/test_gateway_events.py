@@ -1,6 +1,8 @@
 """Events published by HTTP, by the CloudEvents SDK in all its modes: in the log as they were sent, and the runs that the
 answer names are those that begin."""
 import json
+import re
+import threading
 
 import requests
 import tm
@@ -108,5 +110,31 @@ def test_a_batch_goes_in_order_and_what_the_log_did_not_acknowledge_is_told(grou
     assert len({r["id"] for e in a.json()["events"] for r in e["runs"]}) == 30
     g.wait_ended(1030)
     assert len(g.ended()) == 1030
+    # Killed in the middle of a batch: nobody was told anything, and a repeat with the same ids begins each run once.
+    broken = []
+
+    def ask():
+        try:
+            broken.append(batch("c", 30).status_code)
+        except requests.ConnectionError as e:
+            broken.append(e)
+
+    embedded_log.sigstop()
+    try:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        tm.wait_until(lambda: int(re.search(r"^tidemark_records_unacknowledged (\d+)", http.get("/metrics").body, re.M)[1]) >= 30,
+                      what="the batch to be under way")
+        n.kill9()
+        asking.join(60)
+    finally:
+        embedded_log.cont()
+    assert isinstance(broken[0], requests.ConnectionError), broken
+    n.start()
+    http = Http(n)
+    a = tm.wait_until(lambda: (lambda x: x if x.status_code == 202 else None)(batch("c", 30)), 60, "the node to be back")
+    assert len({r["id"] for e in a.json()["events"] for r in e["runs"]}) == 30
+    g.wait_ended(1060)
+    assert len(g.ended()) == 1060
     g.check()
     n.stop()
