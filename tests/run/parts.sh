@@ -274,14 +274,15 @@ fuzz_one() {
     else
         inputs=$(fuzz_inputs "$name")
         echo "== fuzz $name, $inputs inputs"
-        work=$(mktemp -d "build/fuzz/corpus/test-$name-XXXXXX")
+        work="build/fuzz/work/$name" # empty each time, also after a run that was killed
+        rm -rf "$work"
+        mkdir -p "$work"
         how=(-seed=1 -reload=0 "-runs=$inputs")
         if setarch -R true 2>/dev/null; then still=(setarch -R); fi
     fi
     local rc=0
     { "${still[@]}" "$program" -runs=0 "${options[@]}" "${seeds[@]}" 2>&1 | tail -n 60 &&
         "${still[@]}" "$program" "${how[@]}" "${options[@]}" "$work" "${seeds[@]}" 2>&1 | tail -n 60; } || rc=1
-    [ -n "$seconds" ] || rm -rf "$work"
     if [ "$rc" -eq 0 ]; then
         echo "@tests 1 0"
     else
