@@ -56,6 +56,23 @@ static bool has_long_number(struct slice text)
     return digits >= 19;
 }
 
+/* An escaped character whose low 16 bits are those of a surrogate, as U+1DA00: json-c 0.16 takes
+ * the pair for halves and puts U+FFFD in its place. */
+static bool has_odd_pair(struct slice text)
+{
+    for (size_t i = 0; i + 6 <= text.n; i++) {
+        unsigned high = 0;
+        char digits[5] = {0};
+        if (text.p[i] != '\\' || text.p[i + 1] != 'u')
+            continue;
+        memcpy(digits, text.p + i + 2, 4);
+        high = (unsigned)strtoul(digits, NULL, 16);
+        if (high >= 0xD800 && high <= 0xDBFF && ((high & 0x3F) == 0x36 || (high & 0x3F) == 0x37))
+            return true;
+    }
+    return false;
+}
+
 static void as_json_c(struct slice text, struct json_object *o)
 {
     struct json_tokener *t = json_tokener_new_ex(JS_DEPTH_MAX + 1);
@@ -65,7 +82,8 @@ static void as_json_c(struct slice text, struct json_object *o)
     if (json_tokener_get_error(t) == json_tokener_continue) /* a number may go on */
         p = json_tokener_parse_ex(t, "", 1);
     bool good = json_tokener_get_error(t) == json_tokener_success;
-    must((good && js_equal(o, p)) || has_long_number(text), "json-c reads the same value");
+    must((good && js_equal(o, p)) || has_long_number(text) || has_odd_pair(text),
+         "json-c reads the same value");
     json_object_put(p);
     json_tokener_free(t);
 }

@@ -52,6 +52,8 @@ TEST(values_come_back_as_they_were)
     check_roundtrip(SL("\"\\u00e9\\ud83d\\ude00\\n\\u0001\\/\\\"\\\\\""),
                     "\"\xc3\xa9\xf0\x9f\x98\x80\\n\\u0001/\\\"\\\\\"");
     check_roundtrip(SL("\"a\\u0000b\""), "\"a\\u0000b\"");
+    /* U+1DA00: its low 16 bits alone would be a surrogate. */
+    check_roundtrip(SL("\"\\ud836\\ude00\""), "\"\xf0\x9d\xa8\x80\"");
 }
 
 TEST(numbers_keep_their_shortest_text)
