@@ -1,11 +1,10 @@
 /* See client.h. */
 #include "cli/client.h"
 
-#include <curl/curl.h>
+#include <curl/curl.h> /* for reading addresses */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -19,13 +18,14 @@
 #define ANSWER_BYTES (256u << 20)
 #define TOKEN_BYTES  1024
 #define ERRORS_SHOWN 8
+#define FIELDS_MAX   12
 
 struct client {
-    CURL *easy;
+    struct http_blocking *http;
     char *base;          /* http://HOST:PORT, without a / at the end */
-    char *authorization; /* the field; NULL: no token */
-    struct buf body;     /* of the answer */
-    char curl_error[CURL_ERROR_SIZE];
+    bool local;          /* which is this machine */
+    char *authorization; /* the field's value; NULL: no token */
+    struct http_result answer;
 };
 
 static const char *server_of(const struct cli *c)
@@ -44,13 +44,11 @@ void client_free(struct client *k)
 {
     if (!k)
         return;
-    if (k->easy)
-        curl_easy_cleanup(k->easy);
+    http_blocking_free(k->http);
     if (k->authorization)
         explicit_bzero(k->authorization, strlen(k->authorization));
     free(k->authorization);
     free(k->base);
-    buf_free(&k->body);
     free(k);
 }
 
@@ -67,8 +65,8 @@ static char *url_part(CURLU *u, CURLUPart part)
     return curl_url_get(u, part, &text, 0) ? NULL : text;
 }
 
-/* The base of every address; *ret_local: on this machine. */
-static int read_server(struct cli *c, struct client *k, bool *ret_local)
+/* The base of every address. */
+static int read_server(struct cli *c, struct client *k)
 {
     const char *text = server_of(c);
     CURLU *u = curl_url();
@@ -89,7 +87,7 @@ static int read_server(struct cli *c, struct client *k, bool *ret_local)
                 "as in http://127.0.0.1:8274 or https://tidemark.example.com, without a path; the "
                 "token goes to TIDEMARK_TOKEN",
                 "the server can't be \"%.200s\"", text);
-    *ret_local = host && is_loopback(host);
+    k->local = host && is_loopback(host);
     while (b.n && b.p[b.n - 1] == '/')
         b.p[--b.n] = 0;
     k->base = c->e.code ? NULL : buf_take(&b);
@@ -123,7 +121,7 @@ static int read_token(struct cli *c, struct client *k)
             error = err_set(&c->e, -EINVAL, "one line, as `tidemark keys create` printed it",
                             "the token can't be used: it has blanks or other odd characters");
     if (!error && t.n) {
-        buf_addf(&field, "Authorization: Bearer %.*s", SL_ARG(t));
+        buf_addf(&field, "Bearer %.*s", SL_ARG(t));
         k->authorization = buf_take(&field);
         if (!k->authorization)
             error = -ENOMEM;
@@ -133,103 +131,74 @@ static int read_token(struct cli *c, struct client *k)
     return error;
 }
 
-static size_t on_body(char *p, size_t size, size_t n, void *arg)
-{
-    struct client *k = arg;
-    return buf_add(&k->body, p, size * n) ? 0 : size * n;
-}
-
 static int open_client(struct cli *c)
 {
-    bool local = false;
     if (c->client)
         return 0;
-    struct client *k = calloc(1, sizeof *k);
-    if (!k || curl_global_init(CURL_GLOBAL_DEFAULT) || !(k->easy = curl_easy_init())) {
-        client_free(k);
+    struct client *k = c->client = calloc(1, sizeof *k);
+    if (!k)
         return err_set(&c->e, -ENOMEM, "close other programs", "no memory for the HTTP client");
-    }
-    buf_init(&k->body, ANSWER_BYTES);
-    c->client = k;
-    int error = read_server(c, k, &local);
+    int error = (k->http = http_blocking_new(&c->e)) ? 0 : c->e.code;
+    if (!error)
+        error = read_server(c, k);
     if (!error)
         error = read_token(c, k);
     if (error)
         return error;
-    if (k->authorization && !local && !strncmp(k->base, "http://", 7))
+    if (k->authorization && !k->local && !strncmp(k->base, "http://", 7))
         fprintf(stderr,
                 "tidemark: warning: the token goes to %s unencrypted; https:// keeps it "
                 "from whoever listens\n",
                 k->base);
-    curl_easy_setopt(k->easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(k->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(k->easy, CURLOPT_USERAGENT, "tidemark/" TIDEMARK_VERSION);
-    curl_easy_setopt(k->easy, CURLOPT_ERRORBUFFER, k->curl_error);
-    curl_easy_setopt(k->easy, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(k->easy, CURLOPT_WRITEDATA, k);
-    if (local)
-        curl_easy_setopt(k->easy, CURLOPT_PROXY, "");
-    if (cli_has(c, "ca"))
-        curl_easy_setopt(k->easy, CURLOPT_CAINFO, cli_get(c, "ca"));
     return 0;
 }
 
 /* ---- one attempt ---- */
 
-static struct curl_slist *head(const struct client *k, const struct client_ask *q)
+static size_t fields(const struct client *k, const struct client_ask *q,
+                     struct http_header v[FIELDS_MAX])
 {
-    char type[160];
-    struct curl_slist *v = curl_slist_append(NULL, "Accept: application/json");
-    /* Without these libcurl adds a type for forms, and waits for a 100. */
-    v = curl_slist_append(v, "Expect:");
-    (void)snprintf(type, sizeof type, "Content-Type:%s%s", q->type ? " " : "",
-                   q->type ? q->type : "");
-    v = curl_slist_append(v, type);
+    size_t n = 0;
+    v[n++] = (struct http_header){SL("Accept"), SL("application/json")};
+    if (q->type)
+        v[n++] = (struct http_header){SL("Content-Type"), sl_str(q->type)};
     if (k->authorization)
-        v = curl_slist_append(v, k->authorization);
-    for (size_t i = 0; q->head[i]; i++)
-        v = curl_slist_append(v, q->head[i]);
-    return v;
+        v[n++] = (struct http_header){SL("Authorization"), sl_str(k->authorization)};
+    for (size_t i = 0; i < q->nheaders && n < FIELDS_MAX; i++)
+        v[n++] = q->headers[i];
+    return n;
 }
 
-static CURLcode attempt(struct client *k, const struct client_ask *q, int64_t left_ms)
+/* What came of it is in k->answer; or an error of the arguments. */
+static int attempt(struct cli *c, struct client *k, const struct client_ask *q, int64_t left_ms)
 {
     struct buf url;
+    struct http_header head[FIELDS_MAX];
     int64_t ms = ANSWER_MS + q->wait_ms;
     buf_init(&url, 64 * 1024);
     buf_adds(&url, k->base);
     buf_adds(&url, q->path);
-    struct curl_slist *fields = head(k, q);
-    buf_reset(&k->body);
-    k->curl_error[0] = 0;
-    if (buf_error(&url) || !fields) {
-        buf_free(&url);
-        curl_slist_free_all(fields);
-        return CURLE_OUT_OF_MEMORY;
-    }
-    curl_easy_setopt(k->easy, CURLOPT_URL, url.p);
-    curl_easy_setopt(k->easy, CURLOPT_HTTPHEADER, fields);
-    curl_easy_setopt(k->easy, CURLOPT_TIMEOUT_MS, (long)(ms < left_ms ? ms : left_ms));
-    curl_easy_setopt(k->easy, CURLOPT_CONNECTTIMEOUT_MS,
-                     (long)(CONNECT_MS < left_ms ? CONNECT_MS : left_ms));
-    bool post = !strcmp(q->method, "POST") || q->type;
-    curl_easy_setopt(k->easy, CURLOPT_HTTPGET, 1L);
-    if (post) {
-        curl_easy_setopt(k->easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(k->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body.n);
-        curl_easy_setopt(k->easy, CURLOPT_POSTFIELDS, q->body.n ? q->body.p : "");
-    }
-    curl_easy_setopt(k->easy, CURLOPT_CUSTOMREQUEST, q->method);
-    CURLcode code = curl_easy_perform(k->easy);
-    curl_easy_setopt(k->easy, CURLOPT_HTTPHEADER, NULL);
-    curl_slist_free_all(fields);
+    struct http_spec s = {.method = sl_str(q->method),
+                          .url = buf_slice(&url),
+                          .headers = head,
+                          .nheaders = fields(k, q, head),
+                          .body = q->body,
+                          .has_body = q->type != NULL,
+                          .env_proxy = !k->local,
+                          .body_max = ANSWER_BYTES,
+                          .timeout_ms = ms < left_ms ? ms : left_ms,
+                          .connect_timeout_ms = CONNECT_MS < left_ms ? CONNECT_MS : left_ms,
+                          .ca = cli_get(c, "ca")};
+    int error = buf_error(&url)
+                    ? err_set(&c->e, -EINVAL, "ask for less", "the request's address is too long")
+                    : http_blocking_ask(k->http, &s, &k->answer, &c->e);
     buf_free(&url);
-    return code;
+    return error;
 }
 
 /* ---- what came of it ---- */
 
-static int code_of(long status)
+static int code_of(int status)
 {
     switch (status) {
     case 404:
@@ -262,21 +231,22 @@ static void add_places(struct buf *b, struct json_object *o)
         buf_addf(b, "; and %zu more", js_length(v) - ERRORS_SHOWN);
 }
 
-static int problem(struct cli *c, const struct client *k, long status)
+static int problem(struct cli *c, const struct client *k)
 {
+    int status = k->answer.status;
     struct json_object *o = NULL;
     struct buf b;
     int code = code_of(status);
     buf_init(&b, sizeof c->e.msg);
     const char *detail = NULL, *hint = NULL;
-    if (js_parse(buf_slice(&k->body), &o, NULL) == 0) {
+    if (js_parse(k->answer.body, &o, NULL) == 0) {
         detail = js_str(o, "detail");
         hint = js_str(o, "hint");
     }
     if (detail)
         buf_adds(&b, detail);
     else
-        buf_addf(&b, "%s answered with status %ld", k->base, status);
+        buf_addf(&b, "%s answered with status %d", k->base, status);
     add_places(&b, o);
     if (status == 401 && !k->authorization)
         hint = "put the token of an API key into TIDEMARK_TOKEN, or its file's name into "
@@ -289,58 +259,61 @@ static int problem(struct cli *c, const struct client *k, long status)
     return code;
 }
 
-static int unreachable(struct cli *c, const struct client *k, CURLcode code)
+static int unreachable(struct cli *c, const struct client *k)
 {
-    const char *why = k->curl_error[0] ? k->curl_error : curl_easy_strerror(code);
-    if (code == CURLE_OPERATION_TIMEDOUT)
+    const char *why = k->answer.error_text;
+    switch (k->answer.error) {
+    case -ETIMEDOUT:
         return err_set(&c->e, -ETIMEDOUT,
                        "what it did until then stands; ask again, or give it "
                        "more time with --timeout",
                        "no answer from %s in time", k->base);
-    if (code == CURLE_WRITE_ERROR)
+    case -EMSGSIZE:
         return err_set(&c->e, -EMSGSIZE, "ask for less at a time, as with --limit",
-                       "the answer of %s is larger than %u MiB", k->base, ANSWER_BYTES >> 20);
-    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
+                       "the answer of %s can't be read: %s", k->base, why);
+    case -EKEYREJECTED:
         return err_set(&c->e, -EACCES, "--ca FILE names the certificate of the authority to trust",
                        "the certificate of %s is not trusted: %s", k->base, why);
-    return err_set(&c->e, -ECONNREFUSED,
-                   "is a node serving HTTP there (`http.listen`)? --brokers HOST:PORT goes to the "
-                   "log without one",
-                   "%s can't be reached: %s", k->base, why);
-}
-
-/* Milliseconds until the next attempt; -1: there is none. */
-static int64_t pause_ms(const struct client *k, CURLcode code, long status, int n)
-{
-    curl_off_t after = 0;
-    int64_t ms = PAUSE_MS << (n < 4 ? n : 4);
-    switch (code) {
-    case CURLE_OK:
-        if (status != 429 && status != 502 && status != 503 && status != 504)
-            return -1;
-        (void)curl_easy_getinfo(k->easy, CURLINFO_RETRY_AFTER, &after);
-        ms = after > 0 ? after * 1000 : ms;
-        return ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS;
-    case CURLE_GOT_NOTHING:
-    case CURLE_RECV_ERROR:
-    case CURLE_SEND_ERROR:
-    case CURLE_PARTIAL_FILE:
-        return ms;
     default:
-        return -1;
+        return err_set(&c->e, -ECONNREFUSED,
+                       "is a node serving HTTP there (`http.listen`)? --brokers HOST:PORT goes to "
+                       "the log without one",
+                       "%s can't be reached: %s", k->base, why);
     }
 }
 
-static int understood(struct cli *c, struct client *k, long status, int *ret_status,
+/* Seconds, or a date (RFC 9110 10.2.3), which says no more than a short pause. */
+static int64_t retry_after_ms(const struct http_result *r)
+{
+    int64_t s = 0;
+    for (size_t i = 0; i < r->nheaders; i++)
+        if (sl_is(r->headers[i].name, "retry-after") && sl_i64(r->headers[i].value, &s) < 0)
+            s = 0;
+    return s < PAUSE_MAX_MS / 1000 ? s * 1000 : PAUSE_MAX_MS;
+}
+
+/* Milliseconds until the next attempt; -1: there is none. */
+static int64_t pause_ms(const struct http_result *r, int n)
+{
+    int64_t ms = PAUSE_MS << (n < 4 ? n : 4), after;
+    if (r->error)
+        return r->error == -ECONNRESET ? ms : -1;
+    if (r->status != 429 && r->status != 502 && r->status != 503 && r->status != 504)
+        return -1;
+    after = retry_after_ms(r);
+    return after > 0 ? after : ms;
+}
+
+static int understood(struct cli *c, const struct client *k, int *ret_status,
                       struct json_object **ret)
 {
     struct err bad = {0};
     if (ret_status)
-        *ret_status = (int)status;
+        *ret_status = k->answer.status;
     if (!ret)
         return 0;
     *ret = NULL;
-    if (!k->body.n || js_parse(buf_slice(&k->body), ret, &bad) == 0)
+    if (!k->answer.body.n || js_parse(k->answer.body, ret, &bad) == 0)
         return 0;
     return err_set(&c->e, -EBADMSG, "is a node of tidemark there, and no other server?",
                    "the answer of %s is not JSON: %s", k->base, bad.msg);
@@ -355,12 +328,11 @@ int client_call(struct cli *c, const struct client_ask *q, int *ret_status,
     int64_t until = c->timeout_ms < 0 ? INT64_MAX : now + c->timeout_ms;
     int64_t repeat = now + REPEAT_MS < until ? now + REPEAT_MS : until;
     for (int n = 0; !error; n++) {
-        long status = 0;
-        CURLcode code = attempt(k, q, until > now ? until - now : 1);
-        if (code == CURLE_OK)
-            curl_easy_getinfo(k->easy, CURLINFO_RESPONSE_CODE, &status);
-        int64_t ms = pause_ms(k, code, status, n);
+        error = attempt(c, k, q, until > now ? until - now : 1);
+        int64_t ms = error ? -1 : pause_ms(&k->answer, n);
         now = clock_boot_ms();
+        if (error)
+            break;
         if (ms >= 0 && now + ms < repeat) {
             if (c->tty && n == 0)
                 fprintf(stderr, "tidemark: %s can't answer now; asking again\n", k->base);
@@ -368,11 +340,11 @@ int client_call(struct cli *c, const struct client_ask *q, int *ret_status,
             now = clock_boot_ms();
             continue;
         }
-        if (code)
-            return unreachable(c, k, code);
-        if (status >= 300 && !(status == 409 && q->may_conflict))
-            return problem(c, k, status);
-        return understood(c, k, status, ret_status, ret);
+        if (k->answer.error)
+            return unreachable(c, k);
+        if (k->answer.status >= 300 && !(k->answer.status == 409 && q->may_conflict))
+            return problem(c, k);
+        return understood(c, k, ret_status, ret);
     }
     return error;
 }

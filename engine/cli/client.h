@@ -10,14 +10,16 @@
  * passed. A server that refuses the connection is told at once. */
 #pragma once
 #include "cli/cli.h"
+#include "loop/http.h"
 
 struct client_ask {
     const char *method, *path; /* the path with its query, already escaped */
     struct slice body;
-    const char *type;    /* Content-Type; NULL: no body */
-    const char *head[8]; /* more fields, "Name: value", ends with NULL; borrowed */
-    bool may_conflict;   /* 409 is an answer, not an error */
-    int wait_ms;         /* how much longer than usual the answer may take (Prefer: wait) */
+    const char *type;                  /* Content-Type; NULL: no body */
+    const struct http_header *headers; /* more of them */
+    size_t nheaders;
+    bool may_conflict; /* 409 is an answer, not an error */
+    int wait_ms;       /* how much longer than usual the answer may take (Prefer: wait) */
 };
 
 /* Whether the command line or the environment names a server. */

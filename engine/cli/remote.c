@@ -157,6 +157,8 @@ int remote_agents_deactivate(struct cli *c)
 
 /* ---- events ---- */
 
+#define ATTRIBUTES_MAX 7
+
 static void add_attribute(struct buf *b, const char *name, const char *value)
 {
     if (b->n)
@@ -193,9 +195,13 @@ static int publish_one(void *arg, struct slice data)
                            .path = path,
                            .type = "application/json",
                            .body = data};
-    size_t n = 0;
-    for (const char *p = b.p; n < 7 && p && p < b.p + b.n; p += strlen(p) + 1)
-        q.head[n++] = p;
+    struct http_header v[ATTRIBUTES_MAX];
+    q.headers = v;
+    for (const char *p = b.p; p && p < b.p + b.n && q.nheaders < ATTRIBUTES_MAX;
+         p += strlen(p) + 1) {
+        size_t n = strcspn(p, ":");
+        v[q.nheaders++] = (struct http_header){sl(p, n), sl_str(p + n + 1)};
+    }
     int error = buf_error(&b) ? buf_error(&b) : client_call(c, &q, NULL, &o);
     struct json_object *e = js_at(js_get(o, "events"), 0);
     if (!error)

@@ -74,15 +74,17 @@ static int wait_end(struct cli *c, const char *id, int64_t until, bool *ret_ende
     buf_init(&path, 4096);
     buf_addf(&path, "/v1/runs/%s/output", id);
     while (!error && status == 202) {
-        char prefer[48];
+        char prefer[32];
         int64_t left = (until - clock_boot_ms()) / 1000;
         int s = left < 0 ? 0 : left < WAIT_S ? (int)left : WAIT_S;
+        (void)snprintf(prefer, sizeof prefer, "wait=%d", s);
+        const struct http_header h = {SL("Prefer"), sl_str(prefer)};
         struct client_ask q = {.method = "GET",
                                .path = path.p,
-                               .head = {prefer, NULL},
+                               .headers = &h,
+                               .nheaders = 1,
                                .may_conflict = true, /* it faulted, or was cancelled */
                                .wait_ms = s * 1000};
-        (void)snprintf(prefer, sizeof prefer, "Prefer: wait=%d", s);
         error = client_call(c, &q, &status, NULL);
         if (!error && status == 202 && s == 0)
             break;
@@ -267,12 +269,14 @@ static int start(struct cli *c, const char *path, struct slice input)
     const char *name = cli_get(c, "id") ? cli_get(c, "id") : uuid;
     if (strlen(name) > 255)
         return cli_usage(c, "255 bytes at most", "--id is too long");
-    (void)snprintf(idem, sizeof idem, "Idempotency-Key: \"%s\"", name);
+    (void)snprintf(idem, sizeof idem, "\"%s\"", name);
+    const struct http_header key = {SL("Idempotency-Key"), sl_str(idem)};
     struct client_ask q = {.method = "POST",
                            .path = path,
                            .type = "application/json",
                            .body = input,
-                           .head = {idem, NULL}};
+                           .headers = &key,
+                           .nheaders = 1};
     int error = client_call(c, &q, NULL, &o);
     if (!error && js_str(o, "id"))
         (void)snprintf(id, sizeof id, "%s", js_str(o, "id"));

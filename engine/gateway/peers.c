@@ -5,7 +5,6 @@
  * A crash anywhere leaves a record that is older than a day some time, and is then taken away. */
 #include "gateway/peers.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "base/hash.h"
 #include "core/ids.h"
 #include "gateway/run_place.h"
+#include "loop/http.h"
 #include "triggers/feeds.h"
 #include "view/view.h"
 
@@ -380,36 +380,25 @@ void peer_plan_free(struct peer_plan *p)
 
 /* ---- where a run is ---- */
 
-static size_t on_body(char *p, size_t size, size_t n, void *arg)
+/* In a thread of the pool, which may block. False: no answer, or not that it is known. */
+static bool ask(struct gateway *g, struct slice url, const char *authorization,
+                struct run_place *ret)
 {
-    return buf_add(arg, p, size * n) ? 0 : size * n;
-}
-
-/* The status; 0: no answer. In a thread of the pool, which may block. */
-static long ask(struct gateway *g, const char *url, const char *authorization, struct buf *body)
-{
-    CURL *c = curl_easy_init();
-    struct curl_slist *head = curl_slist_append(NULL, "Accept: application/json");
-    char line[HTTP_HEAD_BYTES_MAX + 32];
-    long status = 0;
-    (void)snprintf(line, sizeof line, "Authorization: %s", authorization ? authorization : "");
-    if (authorization && head)
-        head = curl_slist_append(head, line);
-    explicit_bzero(line, sizeof line);
-    bool set =
-        c && head && !curl_easy_setopt(c, CURLOPT_URL, url) &&
-        !curl_easy_setopt(c, CURLOPT_HTTPHEADER, head) &&
-        !curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https") &&
-        !curl_easy_setopt(c, CURLOPT_NOPROXY, "*") && !curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) &&
-        !curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)PLACE_MS) &&
-        !curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) &&
-        !curl_easy_setopt(c, CURLOPT_WRITEDATA, body) &&
-        (!g->config->http_tls_ca || !curl_easy_setopt(c, CURLOPT_CAINFO, g->config->http_tls_ca));
-    if (set && curl_easy_perform(c) == CURLE_OK)
-        (void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
-    curl_slist_free_all(head);
-    curl_easy_cleanup(c);
-    return status;
+    const struct http_header key = {SL("Authorization"), sl_str(authorization)};
+    const struct http_spec s = {.method = SL("GET"),
+                                .url = url,
+                                .headers = &key,
+                                .nheaders = authorization ? 1 : 0,
+                                .body_max = PLACE_BYTES,
+                                .timeout_ms = PLACE_MS,
+                                .ca = g->config->http_tls_ca};
+    struct http_result r;
+    struct err none = {0};
+    struct http_blocking *b = http_blocking_new(&none);
+    bool good = b && http_blocking_ask(b, &s, &r, &none) == 0 && !r.error && r.status == 200 &&
+                run_place_from(r.body, ret);
+    http_blocking_free(b);
+    return good;
 }
 
 bool peers_place(struct gateway *g, struct kadmin *a, const char *run, const char *authorization,
@@ -418,22 +407,19 @@ bool peers_place(struct gateway *g, struct kadmin *a, const char *run, const cha
     struct intset want;
     struct peer_plan plan;
     struct err none = {0};
-    struct buf url, body;
+    struct buf url;
     bool good = false;
     if (!g->partitions || intset_init(&want, g->partitions))
         return false;
     intset_put(&want, run_id_partition(sl_str(run)));
     buf_init(&url, 8192);
-    buf_init(&body, PLACE_BYTES);
     int error = peers_plan(g, a, &want, NULL, false, &plan, &none);
     if (!error && plan.n) {
         buf_addf(&url, "%s/v1/runs/%s/place", plan.v[0].base, run);
-        good = buf_error(&url) == 0 && ask(g, url.p, authorization, &body) == 200 &&
-               run_place_from(buf_slice(&body), ret);
+        good = buf_error(&url) == 0 && ask(g, buf_slice(&url), authorization, ret);
     }
     peer_plan_free(&plan);
     buf_free(&url);
-    buf_free(&body);
     intset_free(&want);
     return good;
 }

@@ -87,10 +87,7 @@ static struct http_req *req_free(struct http_req *r)
     list_del(&r->node);
     if (r->easy)
         curl_easy_cleanup(r->easy);
-    curl_slist_free_all(r->headers);
-    buf_free(&r->request_body);
-    buf_free(&r->body);
-    arena_free(&r->arena);
+    http_clear(r);
     free(r);
     return NULL;
 }

@@ -1,4 +1,5 @@
-/* Private to this folder: one HTTP request and what was received for it. The loop's thread only. */
+/* Private to this folder: one HTTP request and what was received for it. One thread only: the
+ * loop's, or the one that waits for it. */
 #pragma once
 #include <curl/curl.h>
 
@@ -18,8 +19,8 @@ struct http {
 };
 
 struct http_req {
-    struct http *http;
-    struct list node; /* in http->requests */
+    struct http *http; /* NULL: no loop, somebody waits for it */
+    struct list node;  /* in http->requests */
     CURL *easy;
     struct curl_slist *headers;
     struct buf request_body; /* sent from `sent` on when it is uploaded */
@@ -39,9 +40,11 @@ struct http_req {
     void *arg;
 };
 
-/* Checks what the caller gave and makes the transfer of it. The request needs `http`, and to be
- * freed after a failure too. 0, -EINVAL or -ENOMEM. */
+/* Checks what the caller gave and makes the transfer of it, with the easy handle that is there or a
+ * new one. The request needs to be cleared after a failure too. 0, -EINVAL or -ENOMEM. */
 int http_setup(struct http_req *r, const struct http_spec *s, struct err *e);
+/* Frees what was sent and received; the easy handle stays, and with it a kept connection. */
+void http_clear(struct http_req *r);
 
 /* libcurl's callbacks; `arg` is the request. */
 size_t http_on_header(char *p, size_t size, size_t n, void *arg);

@@ -102,6 +102,14 @@ static int to_errno(struct http_req *r, CURLcode code)
     }
     case CURLE_OUT_OF_MEMORY:
         return -ENOMEM;
+    case CURLE_GOT_NOTHING:
+    case CURLE_RECV_ERROR:
+    case CURLE_SEND_ERROR:
+    case CURLE_PARTIAL_FILE:
+        return -ECONNRESET;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+        return -EKEYREJECTED;
     default:
         return -EPROTO;
     }

@@ -17,7 +17,7 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
 {
     struct http_req *r = arg;
     struct http *h = r->http;
-    if (h->allow && !h->allow(h->allow_arg, &a->addr)) {
+    if (h && h->allow && !h->allow(h->allow_arg, &a->addr)) {
         r->refused = true;
         return CURL_SOCKET_BAD;
     }
@@ -253,12 +253,13 @@ static CURLcode set_once(struct http_req *r)
     return code ? code : curl_easy_setopt(r->easy, CURLOPT_MAXAGE_CONN, ONCE_IDLE_S);
 }
 
-static CURLcode set_rest(struct http_req *r)
+static CURLcode set_rest(struct http_req *r, const struct http_spec *s)
 {
     CURL *c = r->easy;
     CURLcode code = curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     code = code ? code : curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    code = code ? code : curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
+    if (!code && !s->env_proxy)
+        code = curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
     code = code ? code : curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     code = code ? code : curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
     code = code ? code : curl_easy_setopt(c, CURLOPT_ACCEPT_ENCODING, "");
@@ -281,7 +282,10 @@ int http_setup(struct http_req *r, const struct http_spec *s, struct err *e)
     if (!is_token(s->method) || s->method.n > 32)
         return bad(e, "use GET, POST or another method of letters",
                    "the method is empty or broken");
-    r->easy = curl_easy_init();
+    if (r->easy)
+        curl_easy_reset(r->easy);
+    else
+        r->easy = curl_easy_init();
     if (!r->easy || (s->has_body && buf_add_slice(&r->request_body, s->body)))
         return err_set(e, -ENOMEM, "give the process more memory", "no memory for an HTTP request");
     int rc = set_url(r, s->url, e);
@@ -292,7 +296,7 @@ int http_setup(struct http_req *r, const struct http_spec *s, struct err *e)
     CURLcode code = set_method(r, s);
     code = code ? code : set_auth(r, s);
     code = code ? code : set_limits(r, s);
-    code = code ? code : set_rest(r);
+    code = code ? code : set_rest(r, s);
     if (!code && s->ca)
         code = curl_easy_setopt(r->easy, CURLOPT_CAINFO, s->ca);
     if (!code && s->once)
@@ -304,4 +308,12 @@ int http_setup(struct http_req *r, const struct http_spec *s, struct err *e)
     arena_reset(&r->arena);
     r->arena.max = HTTP_HEADER_BYTES_MAX + HTTP_HEADERS_MAX * (sizeof(struct http_header) + 32);
     return 0;
+}
+
+void http_clear(struct http_req *r)
+{
+    curl_slist_free_all(r->headers);
+    buf_free(&r->request_body);
+    buf_free(&r->body);
+    arena_free(&r->arena);
 }

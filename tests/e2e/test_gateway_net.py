@@ -69,6 +69,11 @@ def test_tls_serves_who_trusts_its_certificate(site, tmp):
     assert status == 202, body
     ended = g.wait_ended(1)
     assert list(ended) == [json.loads(body)["id"]]
+    run = ["runs", "show", json.loads(body)["id"], "--server", url]
+    assert "completed" in g.run_cli(*run, "--ca", cert, env={"TIDEMARK_TOKEN": token}, status=0).out
+    for more in ([], ["--ca", tmp / "none.pem"]):
+        said = g.run_cli(*run, *more, env={"TIDEMARK_TOKEN": token}).err
+        assert f"the certificate of {url} is not trusted" in said and "hint: --ca FILE" in said
     assert curl(f"{url}/healthz")[0] == 0, "a certificate that nobody signed was believed"
     assert curl(url.replace("https", "http") + "/healthz")[0] in (0, 400)
     with socket.create_connection(url[8:].rsplit(":", 1), timeout=tm.PATIENCE_S) as s:

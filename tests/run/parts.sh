@@ -234,6 +234,7 @@ fuzz_inputs() {
     broker_segment) echo 1200 ;;
     core_fold) echo 12000 ;;
     flow_evalwire) echo 2500 ;;
+    flow_expr) echo 6000 ;;
     flow_*) echo 25000 ;;
     *) echo 100000 ;;
     esac

@@ -22,8 +22,7 @@ static int wait_for(int fd)
     return poll(&p, 1, WAIT_MS) == 1;
 }
 
-/* Head and, by Content-Length, body. */
-static void read_request(int fd, char *text, size_t size)
+void server_read(int fd, char *text, size_t size)
 {
     size_t n = 0;
     text[0] = 0;
@@ -54,7 +53,7 @@ static void *run(void *arg)
         int fd = accept(s->fd, NULL, NULL);
         if (fd < 0)
             continue;
-        read_request(fd, request, sizeof request);
+        server_read(fd, request, sizeof request);
         if (request[0])
             s->answer(s, fd, request);
         close(fd);
