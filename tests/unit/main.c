@@ -1,9 +1,15 @@
-/* Runs the tests that the suites of one folder registered; exit status 1 if one failed. */
+/* Runs the tests that the suites of one folder registered; exit status 1 if one failed.
+ *
+ *   unit_FOLDER [WANT [PART OF]]
+ *
+ * WANT is a piece of a suite's or a test's name; PART (0 to OF - 1) takes each OF-th test of those,
+ * for programs that are run side by side. */
 #include <ftw.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <CUnit/Basic.h>
 
@@ -54,13 +60,30 @@ void unit_remove(const char *path)
     unit_check_int(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0, __FILE__, __LINE__);
 }
 
+void unit_folder(char *path, size_t size)
+{
+    const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    int n = snprintf(path, size, "%s/tm-unit-XXXXXX", base);
+    if (n < 0 || (size_t)n >= size || !mkdtemp(path)) {
+        perror("cannot make a folder for the test");
+        exit(2);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *want = argc > 1 ? argv[1] : "";
+    int part = argc > 3 ? atoi(argv[2]) : 0, of = argc > 3 ? atoi(argv[3]) : 1, nth = 0;
+    if (of < 1 || part < 0 || part >= of) {
+        fprintf(stderr, "there is no part %d of %d\n", part, of);
+        return 2;
+    }
     if (CU_initialize_registry() != CUE_SUCCESS)
         return 2;
     for (int i = 0; i < ntests; i++) {
         if (!strstr(tests[i].suite, want) && !strstr(tests[i].name, want))
+            continue;
+        if (nth++ % of != part)
             continue;
         CU_pSuite s = CU_get_suite(tests[i].suite);
         if (!s)

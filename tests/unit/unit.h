@@ -31,3 +31,7 @@ void unit_check_int(long long seen, long long want, const char *file, int line);
 #define NEED(cond) CU_ASSERT_FATAL(cond)
 /* Removes a test's folder with everything in it; a failure fails the test. */
 void unit_remove(const char *path);
+/* Makes a new folder and puts its path into `path`: in memory where the system has such a place,
+ * since tests that kill processes or lose power in a simulation need no disk, and a disk is slow.
+ */
+void unit_folder(char *path, size_t size);

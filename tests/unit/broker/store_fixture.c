@@ -25,10 +25,8 @@ static void open_store(struct fixture *f, struct err *e)
                            .clean_map_bytes = f->clean_map_bytes,
                            .files = f->files,
                            .sync = f->sync};
-    if (!f->dir[0]) {
-        snprintf(f->dir, sizeof f->dir, "/tmp/tm-store-XXXXXX");
-        NEED(mkdtemp(f->dir) != NULL);
-    }
+    if (!f->dir[0])
+        unit_folder(f->dir, sizeof f->dir);
     f->s = store_open(&o, e);
 }
 
@@ -107,8 +105,8 @@ static void copy_tree(const char *from, const char *to)
 
 void fixture_copy(struct fixture *f)
 {
-    char to[64] = "/tmp/tm-store-XXXXXX";
-    NEED(mkdtemp(to) != NULL);
+    char to[64];
+    unit_folder(to, sizeof to);
     copy_tree(f->dir, to);
     f->s = store_close(f->s);
     remove_tree(f->dir);

@@ -39,8 +39,7 @@ static void start(void)
 
 static void open_with(struct broker_opts o)
 {
-    snprintf(dir, sizeof dir, "/tmp/tm-wire-XXXXXX");
-    NEED(mkdtemp(dir) != NULL);
+    unit_folder(dir, sizeof dir);
     start_with(o);
 }
 
@@ -611,8 +610,8 @@ TEST(a_busy_port_and_a_locked_folder_are_refused_with_a_hint)
     struct broker_opts o = {.data_dir = dir, .host = "127.0.0.1"};
     CHECK(broker_start(&o, &e) == NULL);
     CHECK(e.msg[0] && e.hint[0]);
-    char other[] = "/tmp/tm-wire-XXXXXX";
-    NEED(mkdtemp(other) != NULL);
+    char other[64];
+    unit_folder(other, sizeof other);
     o.data_dir = other;
     o.port = broker_port(broker);
     err_clear(&e);
