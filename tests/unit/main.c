@@ -13,6 +13,7 @@
 
 #include <CUnit/Basic.h>
 
+#include "base/slice.h"
 #include "unit.h"
 
 #define TESTS_MAX 4096
@@ -73,9 +74,10 @@ void unit_folder(char *path, size_t size)
 int main(int argc, char **argv)
 {
     const char *want = argc > 1 ? argv[1] : "";
-    int part = argc > 3 ? atoi(argv[2]) : 0, of = argc > 3 ? atoi(argv[3]) : 1, nth = 0;
-    if (of < 1 || part < 0 || part >= of) {
-        fprintf(stderr, "there is no part %d of %d\n", part, of);
+    int64_t part = 0, of = 1, nth = 0;
+    if (argc > 3 && (sl_i64(sl_str(argv[2]), &part) < 0 || sl_i64(sl_str(argv[3]), &of) < 0 ||
+                     part < 0 || part >= of)) {
+        fprintf(stderr, "there is no part %s of %s\n", argv[2], argv[3]);
         return 2;
     }
     if (CU_initialize_registry() != CUE_SUCCESS)
