@@ -99,7 +99,8 @@ struct kgroup_opts {
     void (*on_commit)(void *arg, void *opaque, int error);
     void (*on_end)(void *arg, int partition,
                    const char *topic); /* the partition's end is reached; may be NULL */
-    /* A position is gone (offset out of range): the callee re-assigns or gives up. */
+    /* A position is gone (offset out of range): the callee re-assigns or gives up. Not called of a
+     * consumer that closes or has lost its assignment. */
     void (*on_reset)(void *arg, const char *topic, int partition);
     void (*on_fatal)(void *arg,
                      const char *why); /* a static instance was replaced; the group is dead */

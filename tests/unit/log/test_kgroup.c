@@ -21,7 +21,7 @@ struct member {
     int64_t committed, start_at, last;
     char metadata[64];
     int at_revoke; /* answer of a commit sent in on_revoke */
-    bool commit_at_revoke, keep_revoked, wait_assign;
+    bool commit_at_revoke, keep_revoked, wait_assign, close_at_reset;
     struct kpart own[8];
 };
 
@@ -73,22 +73,25 @@ static void on_end(void *arg, int partition, const char *topic)
     ((struct member *)arg)->ends++;
 }
 
+static void on_closed(void *arg)
+{
+    ((struct member *)arg)->closed++;
+}
+
 static void on_reset(void *arg, const char *topic, int partition)
 {
     struct member *m = arg;
     m->resets++;
     struct kpart p = {(char *)topic, partition, -2};
-    CHECK_INT(kgroup_assign(m->g, &p, 1), 0);
+    if (!m->close_at_reset)
+        CHECK_INT(kgroup_assign(m->g, &p, 1), 0);
+    else if (m->resets == 1)
+        kgroup_close(m->g, on_closed, m);
 }
 
 static void on_fatal(void *arg, const char *why)
 {
     ((struct member *)arg)->fatal++;
-}
-
-static void on_closed(void *arg)
-{
-    ((struct member *)arg)->closed++;
 }
 
 static void join(struct fixture *f, struct member *m, const char *instance, int64_t session_ms)
@@ -362,6 +365,19 @@ TEST(a_cut_position_is_told_and_can_be_assigned_anew)
     CHECK_INT(a.resets, 1);
     CHECK_INT(a.last, 9);
     quit(&f, &a);
+    fixture_stop(&f);
+}
+
+/* The first lost position closes the consumer; what is known of the others then is for nobody. */
+TEST(a_consumer_that_closes_hears_of_no_lost_position)
+{
+    struct fixture f;
+    struct member a = {.start_at = 7, .close_at_reset = true, .keep_revoked = true};
+    fixture_start(&f, 4);
+    join(&f, &a, NULL, 6000);
+    CHECK(TURN_UNTIL(&f, a.closed));
+    CHECK_INT(a.resets, 1);
+    CHECK_INT(a.revokes, 1);
     fixture_stop(&f);
 }
 
