@@ -74,7 +74,7 @@ finish() {
 sanitizer_env() {
     export ASAN_OPTIONS="${ASAN_OPTIONS:-abort_on_error=0:detect_stack_use_after_return=1:strict_string_checks=1}"
     export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}"
-    export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}"
+    export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:ignore_noninstrumented_modules=1:second_deadlock_stack=1}"
 }
 
 part_build() { compile asan "$@"; }
@@ -176,16 +176,17 @@ run_sim() {
     echo "@tests 1 0"
 }
 
-# The threads of the loop and of the embedded log by their unit tests, those of the gateway and the read model by the
-# end-to-end tests that use them most.
+# The threads of the loop, of the embedded log, of its client and of the read model by their unit tests, those of the
+# gateway by the end-to-end tests that use them most. Libraries without the sanitizer's marks (librdkafka counts
+# references without locks) are passed over: what is told is about our code.
 part_tsan() {
     local rc=0 t targets=() AT_ONCE=$((JOBS * 2))
     sanitizer_env
-    for t in loop broker; do
+    for t in loop broker log view; do
         compgen -G "tests/unit/$t/*.c" >/dev/null && targets+=("unit_$t")
     done
     [ ${#targets[@]} -gt 0 ] || {
-        echo "neither tests/unit/loop nor tests/unit/broker has a test"
+        echo "none of its folders of tests/unit has a test"
         return 1
     }
     compile tsan tidemark "${targets[@]}"
@@ -196,8 +197,7 @@ part_tsan() {
     return "$rc"
 }
 
-# Libraries without the sanitizer's marks (librdkafka counts references without locks) are passed over; what a node
-# writes to files here is about our code. A node that was killed has written it before.
+# What a node writes to files; one that was killed has written it before.
 tsan_e2e() {
     local rc=0 reports="$ROOT/build/tsan/reports"
     rm -rf "$reports"
