@@ -40,7 +40,7 @@ if(TIDEMARK_ASAN)
   target_compile_options(tm_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
   target_link_options(tm_flags INTERFACE -fsanitize=address,undefined)
 endif()
-# What each program links; under ThreadSanitizer librdkafka's threads in a form that it knows.
+# What tidemark and the unit programs link: under ThreadSanitizer librdkafka's threads in a form that it knows.
 add_library(tm_program INTERFACE)
 if(TIDEMARK_TSAN)
   target_compile_options(tm_flags INTERFACE -fsanitize=thread -fno-omit-frame-pointer)

@@ -145,8 +145,8 @@ int kgroup_resume(struct kgroup *g, const char *topic, int partition)
 static void on_gone(struct kgroup *g, const rd_kafka_message_t *m)
 {
     struct gpart *p = m->rkt ? gpart_find(g, rd_kafka_topic_name(m->rkt), m->partition) : NULL;
-    /* Whoever closes, or lost the partition, can't answer with a new position. */
-    if (!p || !p->active || g->state != KGROUP_RUNNING || !assigned(g))
+    /* Whoever could not answer with kgroup_assign is not asked; `active` is RUNNING or later. */
+    if (!p || !p->active || !assigned(g))
         return;
     p->active = false;
     p->reset = true;

@@ -372,7 +372,7 @@ TEST(a_cut_position_is_told_and_can_be_assigned_anew)
 TEST(a_consumer_that_closes_hears_of_no_lost_position)
 {
     struct fixture f;
-    struct member a = {.start_at = 7, .close_at_reset = true, .keep_revoked = true};
+    struct member a = {.start_at = 7, .close_at_reset = true};
     fixture_start(&f, 4);
     join(&f, &a, NULL, 6000);
     CHECK(TURN_UNTIL(&f, a.closed));
